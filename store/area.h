@@ -1,0 +1,24 @@
+/*
+ * area - kernel virtual areas, shared by the ops that make and change them.
+ *
+ * Law: non-empty areas and free blocks tile each vmalloc range exactly
+ * (law alloc.partition).
+ */
+#ifndef KVMS_AREA_H
+#define KVMS_AREA_H
+
+#include "store/pagetable.h"
+
+/* A new area over addresses already taken from the allocator; its id. */
+uint64_t area_new(struct kvms *s, uint64_t start, uint64_t end);
+
+/* Id of the area that holds va, or 0. */
+uint64_t area_at(const struct kvms *s, uint64_t va);
+
+/* Map frames one after the other at the cursor, consuming their handles; O_frames_exceed_area at its end. */
+unsigned map_frames(struct kvms *s, struct cursor *c, const uint64_t *frames, uint64_t count, uint64_t prop);
+
+/* True if an id stands twice in the list. */
+bool ids_duplicate(const uint64_t *ids, uint64_t count);
+
+#endif /* KVMS_AREA_H */

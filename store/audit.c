@@ -1,0 +1,331 @@
+#include "store/audit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void *
+need(void *p)
+{
+	if (p == NULL)
+		abort();
+	return p;
+}
+
+/* The tally of a slot, for counting; NULL for a slot that does not exist. */
+static struct tally *
+tally_at(struct audit *a, uint64_t slot)
+{
+	struct tally **chunk;
+
+	if (slot >= a->s->slots_count)
+		return NULL;
+	chunk = &a->chunks[slot / AUDIT_CHUNK];
+	if (*chunk == NULL) {
+		*chunk = need(calloc(AUDIT_CHUNK, sizeof **chunk));
+		if (a->made_count == a->made_capacity) {
+			a->made_capacity = a->made_capacity == 0 ? 64 : a->made_capacity * 2;
+			a->made = need(realloc(a->made, a->made_capacity * sizeof *a->made));
+		}
+		a->made[a->made_count++] = slot / AUDIT_CHUNK;
+	}
+	return &(*chunk)[slot % AUDIT_CHUNK];
+}
+
+struct tally
+audit_tally(const struct audit *a, uint64_t slot)
+{
+	const struct tally *chunk = a->chunks[slot / AUDIT_CHUNK];
+
+	return chunk != NULL ? chunk[slot % AUDIT_CHUNK] : (struct tally){ 0 };
+}
+
+bool
+audit_may_descend(const struct kvms *s, uint64_t word, unsigned level)
+{
+	uint64_t child = pte_table_paddr(&s->paging, word);
+
+	return level > 1 && pte_kind(&s->paging, word, level) == PTE_TABLE && child < s->max_paddr &&
+	       s->slot[child / PAGE].usage == USAGE_PAGETABLE && s->slot[child / PAGE].level == level - 1;
+}
+
+static void
+count_leaf(struct audit *a, uint64_t table, uint64_t word, unsigned level)
+{
+	struct leaf leaf = pte_decode_leaf(&a->s->paging, word, level);
+	struct tally *t;
+
+	if (!leaf_tracked(table, &leaf)) {
+		a->totals.leaves_untracked++;
+		return;
+	}
+	a->totals.leaves_tracked++;
+	t = tally_at(a, leaf.paddr / PAGE);
+	if (t != NULL)
+		t->mappings++;
+}
+
+/* Count what the words of a table designate. */
+static void
+count_node(struct audit *a, uint64_t table, uint64_t node, unsigned level)
+{
+	const struct kvms *s = a->s;
+
+	for (unsigned i = 0; i < NODE_ENTRIES; i++) {
+		uint64_t word = word_at(s, word_paddr(node, i));
+		enum pte_kind kind = pte_kind(&s->paging, word, level);
+		struct tally *child;
+
+		if (kind == PTE_LEAF)
+			count_leaf(a, table, word, level);
+		if (kind != PTE_TABLE || level == 1)
+			continue;
+		child = tally_at(a, pte_table_paddr(&s->paging, word) / PAGE);
+		if (child == NULL)
+			continue;
+		child->designated++;
+		if (audit_may_descend(s, word, level) && child->designated == 1)
+			count_node(a, table, pte_table_paddr(&s->paging, word), level - 1);
+	}
+}
+
+static void
+count_tables(struct audit *a)
+{
+	uint64_t root = a->s->live.kernel_root;
+	struct tally *t = tally_at(a, root / PAGE);
+
+	if (t == NULL)
+		return;
+	t->designated++;
+	if (a->s->slot[root / PAGE].usage == USAGE_PAGETABLE)
+		count_node(a, KERNEL_TABLE, root, a->s->paging.levels);
+}
+
+static void
+count_handles(struct audit *a)
+{
+	const struct kvms *s = a->s;
+	struct tally *t;
+
+	for (uint64_t id = record_next(s, KVMS_ID_FRAME, 0); id != 0; id = record_next(s, KVMS_ID_FRAME, id + 1)) {
+		a->totals.frames++;
+		t = tally_at(a, FRAME(s, id)->paddr / PAGE);
+		if (t != NULL)
+			t->handles++;
+	}
+	for (uint64_t id = record_next(s, KVMS_ID_SEGMENT, 0); id != 0; id = record_next(s, KVMS_ID_SEGMENT, id + 1)) {
+		const struct segment *g = SEGMENT(s, id);
+
+		a->totals.segments++;
+		for (uint64_t slot = g->start / PAGE; slot < g->end / PAGE && slot < s->slots_count; slot++) {
+			a->totals.covers++;
+			tally_at(a, slot)->covers++;
+		}
+	}
+}
+
+static void
+count_slots(struct audit *a)
+{
+	const struct kvms *s = a->s;
+
+	a->totals.unused = s->slots_count;
+	for (uint64_t i = bitmap_next(&s->used, 0); i != BITMAP_NONE; i = bitmap_next(&s->used, i + 1)) {
+		if (s->slot[i].usage >= USAGES)
+			continue;
+		a->totals.unused--;
+		a->totals.at[s->slot[i].usage]++;
+	}
+}
+
+/* ---- Areas and blocks --------------------------------------------------------- */
+
+static int
+area_compare(const void *a, const void *b)
+{
+	const struct audit_area *left = a, *right = b;
+
+	if (left->start != right->start)
+		return left->start < right->start ? -1 : 1;
+	return left->id < right->id ? -1 : left->id > right->id;
+}
+
+static void
+gather_areas(struct audit *a)
+{
+	const struct kvms *s = a->s;
+	size_t capacity = 0;
+
+	for (uint64_t id = record_next(s, KVMS_ID_AREA, 0); id != 0; id = record_next(s, KVMS_ID_AREA, id + 1)) {
+		const struct area *area = AREA(s, id);
+
+		a->totals.areas++;
+		if (area->start >= area->end)
+			continue;
+		if (a->areas_count == capacity) {
+			capacity = capacity == 0 ? 64 : capacity * 2;
+			a->areas = need(realloc(a->areas, capacity * sizeof *a->areas));
+		}
+		a->areas[a->areas_count++] = (struct audit_area){ area->start, area->end, id, 0, 0 };
+	}
+	if (a->areas_count > 0)
+		qsort(a->areas, a->areas_count, sizeof *a->areas, area_compare);
+	for (size_t i = 0; i < a->areas_count; i++) {
+		struct audit_area *area = &a->areas[i];
+
+		area->reach = area->end;
+		area->reach_id = area->id;
+		if (i > 0 && area[-1].reach > area->end) {
+			area->reach = area[-1].reach;
+			area->reach_id = area[-1].reach_id;
+		}
+	}
+}
+
+/* Index of the last area with start <= va, or SIZE_MAX. */
+static size_t
+area_below(const struct audit *a, uint64_t va)
+{
+	size_t low = 0, high = a->areas_count;
+
+	while (low < high) { /* areas before low start at or below va, areas from high on above */
+		size_t middle = low + (high - low) / 2;
+
+		if (a->areas[middle].start <= va)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low - 1;
+}
+
+uint64_t
+audit_area_end(const struct audit *a, uint64_t va)
+{
+	size_t i = area_below(a, va);
+
+	return i != SIZE_MAX && va < a->areas[i].reach ? a->areas[i].reach : 0;
+}
+
+uint64_t
+audit_area_overlap(const struct audit *a, uint64_t id)
+{
+	const struct area *area = AREA(a->s, id);
+	size_t i = area_below(a, area->start);
+
+	while (i != SIZE_MAX && a->areas[i].id != id && a->areas[i].start == area->start)
+		i--;
+	if (i == SIZE_MAX || a->areas[i].id != id)
+		return 0; /* empty areas are not gathered */
+	if (i > 0 && a->areas[i - 1].reach > area->start)
+		return a->areas[i - 1].reach_id;
+	if (i + 1 < a->areas_count && a->areas[i + 1].start < area->end)
+		return a->areas[i + 1].id;
+	return 0;
+}
+
+static int
+block_compare(const void *a, const void *b)
+{
+	const struct extent *left = a, *right = b;
+
+	if (left->set != right->set)
+		return left->set < right->set ? -1 : 1;
+	return left->start < right->start ? -1 : left->start > right->start;
+}
+
+static void
+gather_blocks(struct audit *a)
+{
+	const struct kvms *s = a->s;
+	size_t count = s->live.pool_used[POOL_EXTENT];
+
+	a->blocks = need(calloc(count + 1, sizeof *a->blocks));
+	a->mmio = need(calloc(count + 1, sizeof *a->mmio));
+	for (uint32_t i = 1; i <= count; i++) {
+		const struct extent *e = extent_at(s, i);
+
+		if (e->live && e->set == SET_FREE_VA)
+			a->blocks[a->blocks_count++] = *e;
+		if (e->live && (e->set == SET_FREE_MMIO0 || e->set == SET_FREE_MMIO1))
+			a->mmio[a->mmio_count++] = *e;
+	}
+	qsort(a->blocks, a->blocks_count, sizeof *a->blocks, block_compare);
+	qsort(a->mmio, a->mmio_count, sizeof *a->mmio, block_compare);
+}
+
+/* The first block that starts at or behind va. */
+static size_t
+first_block(const struct audit *a, uint64_t va)
+{
+	size_t low = 0, high = a->blocks_count;
+
+	while (low < high) { /* blocks before low start below va, blocks from high on do not */
+		size_t middle = low + (high - low) / 2;
+
+		if (a->blocks[middle].start < va)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+uint64_t
+audit_untiled(const struct audit *a, const struct kvms_range *range)
+{
+	size_t block = first_block(a, range->start), area = area_below(a, range->start - 1) + 1;
+	uint64_t at = range->start;
+
+	while (at < range->end) {
+		if (block < a->blocks_count && a->blocks[block].start == at && a->blocks[block].end > at)
+			at = a->blocks[block++].end;
+		else if (area < a->areas_count && a->areas[area].start == at)
+			at = a->areas[area++].end;
+		else
+			return at;
+	}
+	/* nothing more may start inside, nothing may reach out */
+	if (at != range->end || (block < a->blocks_count && a->blocks[block].start < range->end) ||
+	    (area < a->areas_count && a->areas[area].start < range->end))
+		return at;
+	return 0;
+}
+
+bool
+audit_index_matches(const struct audit *a)
+{
+	const struct extent *e = extent_from(a->s, SET_AREAS, 0);
+
+	for (size_t i = 0; i < a->areas_count; i++) {
+		if (e == NULL || e->start != a->areas[i].start || e->end != a->areas[i].end || e->id != a->areas[i].id)
+			return false;
+		e = extent_from(a->s, SET_AREAS, e->start + 1);
+	}
+	return e == NULL;
+}
+
+void
+audit_make(struct kvms *s, struct audit *a)
+{
+	*a = (struct audit){ .s = s };
+	a->chunks_count = s->slots_count / AUDIT_CHUNK + 1;
+	a->chunks = need(calloc((size_t)a->chunks_count, sizeof *a->chunks));
+	count_slots(a);
+	count_tables(a);
+	count_handles(a);
+	gather_areas(a);
+	gather_blocks(a);
+}
+
+void
+audit_free(struct audit *a)
+{
+	for (size_t i = 0; i < a->made_count; i++)
+		free(a->chunks[a->made[i]]);
+	free(a->made);
+	free(a->chunks);
+	free(a->areas);
+	free(a->blocks);
+	free(a->mmio);
+}

@@ -1,0 +1,37 @@
+/*
+ * op - how the functions of an operation are written.
+ *
+ * Each row of ops.def has three:
+ *   PRE(op)   may refuse with an outcome, reads only
+ *   STEP(op)  has the effect and fills the reply; may still refuse halfway,
+ *             the undo log restores
+ *   POST(op)  from arguments and reply alone: how the running totals moved
+ * They see their own arguments "a", the payload "list" of list arguments, the
+ * reply "r" and, for fields that may be absent, the outcome "out".
+ */
+#ifndef KVMS_OP_H
+#define KVMS_OP_H
+
+#include "store/pagetable.h"
+
+#define UNUSED_OK __attribute__((unused))
+
+#define PRE(name)                                                                                                      \
+	unsigned pre_##name(UNUSED_OK const struct kvms *s, UNUSED_OK const struct args_##name *a,                     \
+			    UNUSED_OK const uint64_t *list)
+#define STEP(name)                                                                                                     \
+	unsigned step_##name(UNUSED_OK struct kvms *s, UNUSED_OK const struct args_##name *a,                          \
+			     UNUSED_OK const uint64_t *list, UNUSED_OK struct reply_##name *r,                         \
+			     UNUSED_OK struct kvms_outcome *out)
+#define POST(name)                                                                                                     \
+	void post_##name(UNUSED_OK union totals *want, UNUSED_OK const struct args_##name *a,                          \
+			 UNUSED_OK const struct reply_##name *r)
+
+#define KVMS_OP(code, name, args, results, outs, moves, mirrors, summary)                                              \
+	PRE(name);                                                                                                     \
+	STEP(name);                                                                                                    \
+	POST(name);
+#include "store/ops.def"
+#undef KVMS_OP
+
+#endif /* KVMS_OP_H */

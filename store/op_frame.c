@@ -1,0 +1,187 @@
+/* Frames and segments: catalogue 4.1 and 4.2. */
+#include "store/op.h"
+
+PRE(frame_from_unused)
+{
+	return claim_check(s, a->paddr);
+}
+
+STEP(frame_from_unused)
+{
+	slot_claim(s, a->paddr / PAGE, USAGE_FRAME, (enum slot_kind)a->kind, a->meta, 1);
+	r->frame = handle_new(s, a->paddr);
+	return O_ok;
+}
+
+POST(frame_from_unused)
+{
+	want->frames++;
+	want->frame++;
+	want->unused--;
+}
+
+PRE(frame_from_in_use)
+{
+	const struct slot *sl;
+
+	if (a->paddr % PAGE != 0)
+		return O_NotAligned;
+	if (a->paddr >= s->max_paddr)
+		return O_OutOfBound;
+	sl = &s->slot[a->paddr / PAGE];
+	if (slot_rc(sl) == KVMS_RC_UNUSED)
+		return O_Unused;
+	if (slot_rc(sl) == KVMS_RC_UNIQUE)
+		return O_Unique;
+	if (sl->usage != USAGE_FRAME)
+		return O_NotDataFrame;
+	return O_ok;
+}
+
+STEP(frame_from_in_use)
+{
+	if (!slot_inc(s, a->paddr / PAGE))
+		return O_refcount_saturated;
+	r->frame = handle_new(s, a->paddr);
+	return O_ok;
+}
+
+POST(frame_from_in_use)
+{
+	want->frames++;
+}
+
+PRE(frame_clone)
+{
+	return O_ok;
+}
+
+STEP(frame_clone)
+{
+	uint64_t paddr = FRAME(s, a->frame)->paddr;
+
+	if (!slot_inc(s, paddr / PAGE))
+		return O_refcount_saturated;
+	r->frame = handle_new(s, paddr);
+	return O_ok;
+}
+
+POST(frame_clone)
+{
+	want->frames++;
+}
+
+PRE(frame_drop)
+{
+	return O_ok;
+}
+
+STEP(frame_drop)
+{
+	uint64_t slot = FRAME(s, a->frame)->paddr / PAGE;
+
+	handle_end(s, a->frame);
+	r->last = slot_dec(s, slot);
+	return O_ok;
+}
+
+POST(frame_drop)
+{
+	want->frames--;
+	want->frame -= r->last;
+	want->unused += r->last;
+}
+
+PRE(frame_alloc)
+{
+	return bitmap_next_zero(&s->used, 0) == BITMAP_NONE ? O_NoMemory : O_ok;
+}
+
+STEP(frame_alloc)
+{
+	uint64_t slot = bitmap_next_zero(&s->used, 0);
+
+	slot_claim(s, slot, USAGE_FRAME, (enum slot_kind)a->kind, a->meta, 1);
+	r->paddr = slot * PAGE;
+	if (a->zeroed)
+		page_zero(s, r->paddr);
+	r->frame = handle_new(s, r->paddr);
+	return O_ok;
+}
+
+POST(frame_alloc)
+{
+	want->frames++;
+	want->frame++;
+	want->unused--;
+}
+
+/* ---- Segments ------------------------------------------------------------- */
+
+PRE(segment_from_unused)
+{
+	if (a->start % PAGE != 0 || a->end % PAGE != 0)
+		return O_NotAligned;
+	if (a->end > s->max_paddr)
+		return O_OutOfBound;
+	if (a->start >= a->end)
+		return O_segment_empty;
+	for (uint64_t slot = bitmap_next(&s->used, a->start / PAGE); slot < a->end / PAGE;
+	     slot = bitmap_next(&s->used, slot + 1)) {
+		unsigned name = claim_check(s, slot * PAGE);
+
+		if (name != O_ok)
+			return name;
+	}
+	return O_ok;
+}
+
+STEP(segment_from_unused)
+{
+	struct segment *g;
+
+	for (uint64_t slot = a->start / PAGE; slot < a->end / PAGE; slot++)
+		slot_claim(s, slot, USAGE_FRAME, (enum slot_kind)a->kind, a->meta, 1)->covers = 1;
+	r->segment = record_new(s, KVMS_ID_SEGMENT, (void **)&g);
+	g->start = a->start;
+	g->end = a->end;
+	s->live.totals.segments++;
+	s->live.totals.covers += (a->end - a->start) / PAGE;
+	return O_ok;
+}
+
+POST(segment_from_unused)
+{
+	uint64_t pages = (a->end - a->start) / PAGE;
+
+	want->segments++;
+	want->covers += pages;
+	want->frame += pages;
+	want->unused -= pages;
+}
+
+PRE(segment_drop)
+{
+	return O_ok;
+}
+
+STEP(segment_drop)
+{
+	struct segment g = *SEGMENT(s, a->segment);
+
+	for (uint64_t slot = g.start / PAGE; slot < g.end / PAGE; slot++) {
+		slot_mut(s, slot)->covers--;
+		r->pages += slot_dec(s, slot);
+	}
+	record_end(s, KVMS_ID_SEGMENT, a->segment);
+	s->live.totals.segments--;
+	s->live.totals.covers -= (g.end - g.start) / PAGE;
+	return O_ok;
+}
+
+POST(segment_drop)
+{
+	want->segments--;
+	want->frame -= r->pages;
+	want->unused += r->pages;
+}

@@ -1,0 +1,112 @@
+/*
+ * pagetable - the engine: nodes, cursors, walk, map, scan, take, protect.
+ *
+ * A cursor stands at va in the node path[level] of one table; guard_level is
+ * the highest level it may climb to.  A cursor of a kernel operation lives
+ * only inside that operation and locks nothing.
+ *
+ * Law: between calls 1 <= level <= guard_level <= levels and
+ * start <= va <= end; while va < end, path[k] spans va for level <= k <= guard_level.
+ */
+#ifndef KVMS_PAGETABLE_H
+#define KVMS_PAGETABLE_H
+
+#include "store/int.h"
+
+#define KERNEL_TABLE 0u
+
+struct cursor {
+	uint64_t table; /* 0 = kernel, else vm_space id */
+	uint64_t start, end;
+	uint64_t va;
+	unsigned level;
+	unsigned guard_level;
+	uint64_t path[LEVELS_MAX + 1]; /* paddr of the node at each level */
+	uint64_t nodes_allocated;      /* since the cursor was made */
+	uint64_t nodes_freed;
+};
+
+/* A mapped page, as a walk finds it. */
+struct translation {
+	bool found;
+	uint64_t start; /* of the slot that answered */
+	uint64_t last;  /* its last byte, so that the end of the address space needs no 65th bit */
+	unsigned level;
+	struct leaf leaf;
+	bool tracked;
+};
+
+/* ---- nodes ---- */
+
+/* Address of word "index" of a node. */
+static inline uint64_t
+word_paddr(uint64_t node, unsigned index)
+{
+	return node + 8 * (uint64_t)index;
+}
+/* NODE: the highest unused frame becomes an empty node; O_out_of_frames if there is none. */
+unsigned node_new(struct kvms *s, unsigned level, uint64_t table, uint64_t va, uint64_t lock, uint64_t *paddr);
+/* RELEASE: drop one reference; the last one frees the sub-tree and drops what its leaves hold. */
+void node_release(struct kvms *s, uint64_t paddr, uint64_t *freed);
+/* Write word "index" of a node, keeping nr_children, leaf totals, P and the reverse map in step. */
+void entry_set(struct kvms *s, uint64_t node, unsigned index, uint64_t word);
+/* The first va of entry "index" of a node. */
+uint64_t entry_va(const struct kvms *s, uint64_t node, unsigned index);
+/* True if a leaf word of this table counts a reference of its frame. */
+static inline bool
+leaf_tracked(uint64_t table, const struct leaf *leaf)
+{
+	return leaf->avail1 == (table == KERNEL_TABLE);
+}
+static inline uint64_t
+node_table(const struct kvms *s, uint64_t node)
+{
+	return s->slot[node / PAGE].place_table - 1;
+}
+
+/* ---- walking without a cursor ---- */
+
+/* Root of a table; 0 if there is no such table. */
+uint64_t table_root(const struct kvms *s, uint64_t table);
+/* What the hardware finds at va.  Not found also for a non-canonical address. */
+struct translation translate(const struct kvms *s, uint64_t table, uint64_t va);
+/* The lowest address >= start whose leaf starts or continues in [start, end); false if none. */
+bool leaf_in_range(const struct kvms *s, uint64_t table, uint64_t start, uint64_t end, uint64_t *va);
+
+/* Visit leaves of a sub-tree in ascending order. */
+typedef bool leaf_visitor(void *arg, uint64_t table, uint64_t va, unsigned level, uint64_t word);
+bool leaves_visit(const struct kvms *s, uint64_t table, leaf_visitor *visit, void *arg);
+
+/* ---- cursors ---- */
+
+/* OPEN [start, end): page-aligned, non-empty, inside the table's half.  O_out_of_frames. */
+unsigned cursor_open(struct kvms *s, struct cursor *c, uint64_t table, uint64_t start, uint64_t end);
+/* A root cursor: nothing allocated, guard = root, barrier [start, end), standing at va. */
+void cursor_open_root(struct kvms *s, struct cursor *c, uint64_t start, uint64_t end, uint64_t va);
+/* QUERY at va < end: goes down to the slot that answers. */
+struct translation cursor_query(struct kvms *s, struct cursor *c);
+/* MAP one page of "level" at va, then move behind it. */
+unsigned cursor_map(struct kvms *s, struct cursor *c, const struct leaf *leaf, unsigned level);
+/* MAP the largest pages of level <= max_level (0: any) covering len bytes, untracked; *leaves counts them. */
+unsigned cursor_map_largest(struct kvms *s, struct cursor *c, uint64_t paddr, uint64_t len, uint64_t prop,
+			    unsigned max_level, uint64_t *leaves);
+
+struct fragment {
+	enum { FRAGMENT_NONE, FRAGMENT_LEAF, FRAGMENT_SUBTREE } kind;
+	uint64_t paddr; /* of the leaf, or of the node */
+	bool tracked;
+};
+/* TAKE up to "limit" (<= end): detach the next leaf or child node.  O_out_of_frames if a split needs a node. */
+unsigned cursor_take(struct kvms *s, struct cursor *c, uint64_t limit, struct fragment *f);
+/* TAKE until none, releasing each fragment before the next. */
+unsigned cursor_unmap(struct kvms *s, struct cursor *c, uint64_t limit, uint64_t *leaves, uint64_t *subtrees);
+
+struct protect {
+	uint64_t set, clear; /* page flags */
+	uint64_t cache;      /* code, or 5 = keep */
+	uint64_t global;     /* 0 keep, 1 set, 2 clear */
+};
+/* PROTECT every leaf up to "limit". */
+unsigned cursor_protect(struct kvms *s, struct cursor *c, uint64_t limit, const struct protect *p, uint64_t *leaves);
+
+#endif /* KVMS_PAGETABLE_H */

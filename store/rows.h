@@ -1,0 +1,76 @@
+/*
+ * rows - readings of the tables: codes, argument and reply structs, row lookup.
+ *
+ * struct args_<op> and struct reply_<op> name the words of kvms_op.arg and
+ * kvms_outcome.field; all members are uint64_t, so the structs overlay them.
+ */
+#ifndef KVMS_ROWS_H
+#define KVMS_ROWS_H
+
+#include "store/kvmstore.h"
+
+enum kvms_opcode {
+#define KVMS_OP(code, name, args, results, outs, moves, mirrors, summary) OP_##name = code,
+#include "store/ops.def"
+#undef KVMS_OP
+};
+
+enum kvms_request_code {
+#define KVMS_REQUEST(code, name, args, results, summary) REQ_##name = code,
+#include "store/requests.def"
+#undef KVMS_REQUEST
+};
+
+/* Outcome numbers: O_ok is 0. */
+enum kvms_outcome_number {
+	O_ok,
+#define KVMS_OUTCOME(class, symbol, name, cause, detail, meaning) O_##symbol,
+#include "store/outcomes.def"
+#undef KVMS_OUTCOME
+	O_COUNT
+};
+
+enum kvms_config_key {
+#define ARG_DEFAULT(type, name, value) CONFIG_##name,
+#include "store/config.def"
+#undef ARG_DEFAULT
+	CONFIG_KEYS
+};
+
+#define ARG(type, name) uint64_t name;
+#define ARG_DEFAULT(type, name, value) uint64_t name;
+#define ARG_ID(kind, name) uint64_t name;
+#define ARG_IDS(kind, name) uint64_t name;
+#define RESULT(type, name) uint64_t name;
+#define RESULT_IDS(kind, name) uint64_t name;
+#define NEW(kind, name) uint64_t name;
+#define KVMS_OP(code, name, args, results, outs, moves, mirrors, summary)                                              \
+	struct args_##name {                                                                                           \
+		args                                                                                                   \
+	};                                                                                                             \
+	struct reply_##name {                                                                                          \
+		results                                                                                                \
+	};
+#define KVMS_REQUEST(code, name, args, results, summary)                                                               \
+	struct args_request_##name {                                                                                   \
+		args                                                                                                   \
+	};                                                                                                             \
+	struct reply_request_##name {                                                                                  \
+		results                                                                                                \
+	};
+#include "store/ops.def"
+#include "store/requests.def"
+#undef KVMS_OP
+#undef KVMS_REQUEST
+#undef ARG
+#undef ARG_DEFAULT
+#undef ARG_ID
+#undef ARG_IDS
+#undef RESULT
+#undef RESULT_IDS
+#undef NEW
+
+/* The pre outcome for an id of "kind" that is not live; O_ok for kinds without objects. */
+unsigned unknown_outcome(enum kvms_kind kind);
+
+#endif /* KVMS_ROWS_H */

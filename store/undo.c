@@ -1,0 +1,129 @@
+#include "store/int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+_Noreturn void
+out_of_memory(struct kvms *s)
+{
+	if (s->can_leave)
+		longjmp(s->nomem, 1);
+	abort();
+}
+
+void *
+grow(struct kvms *s, void *array, size_t *capacity, size_t need, size_t size)
+{
+	size_t more = *capacity < 64 ? 64 : *capacity;
+
+	if (need <= *capacity)
+		return array;
+	while (more < need)
+		more *= 2;
+	array = realloc(array, more * size);
+	if (array == NULL)
+		out_of_memory(s);
+	*capacity = more;
+	return array;
+}
+
+void
+undo_begin(struct kvms *s)
+{
+	s->undo.count = 0;
+	s->undo.bytes_count = 0;
+	s->undo.live = s->live;
+	s->undo.active = true;
+}
+
+static struct undo_entry *
+entry_new(struct kvms *s)
+{
+	struct undo *u = &s->undo;
+
+	if (u->count == u->capacity)
+		u->entry = grow(s, u->entry, &u->capacity, u->count + 1, sizeof *u->entry);
+	return &u->entry[u->count];
+}
+
+void
+undo_save(struct kvms *s, enum undo_type type, unsigned which, uint64_t key, const void *at, size_t size)
+{
+	struct undo *u = &s->undo;
+	struct undo_entry *e;
+
+	if (!u->active)
+		return; /* creation and loading: nothing to go back to */
+	e = entry_new(s);
+	if (u->bytes_count + size > u->bytes_capacity)
+		u->bytes = grow(s, u->bytes, &u->bytes_capacity, u->bytes_count + size, 1);
+	*e = (struct undo_entry){ (uint8_t)type, (uint8_t)which, key, u->bytes_count };
+	memcpy(u->bytes + u->bytes_count, at, size);
+	u->bytes_count += size;
+	u->count++;
+}
+
+void
+undo_save_word(struct kvms *s, uint64_t paddr, uint64_t old)
+{
+	struct undo_entry *e;
+
+	if (!s->undo.active)
+		return;
+	e = entry_new(s);
+	*e = (struct undo_entry){ UNDO_WORD, 0, paddr, old };
+	s->undo.count++;
+}
+
+static void
+entry_restore(struct kvms *s, const struct undo_entry *e)
+{
+	const void *bytes = s->undo.bytes + e->old;
+
+	switch ((enum undo_type)e->type) {
+	case UNDO_WORD:
+		*(uint64_t *)(void *)(s->memory + e->key) = e->old;
+		if (e->old != 0)
+			bitmap_set(&s->written, e->key / PAGE);
+		break;
+	case UNDO_SLOT:
+		memcpy(&s->slot[e->key], bytes, sizeof(struct slot));
+		slot_sync(s, e->key);
+		break;
+	case UNDO_RECORD: {
+		struct record *r = record_raw(s, e->which, e->key);
+		bool was_live = r->live;
+
+		memcpy(r, bytes, s->ids[e->which].size);
+		record_restored(s, e->which, e->key, was_live);
+		break;
+	}
+	case UNDO_POOL:
+		memcpy(pool_raw(s, e->which, (uint32_t)e->key), bytes, s->pools[e->which].size);
+		break;
+	}
+}
+
+void
+undo_rollback(struct kvms *s)
+{
+	for (size_t i = s->undo.count; i-- > 0;)
+		entry_restore(s, &s->undo.entry[i]);
+	s->live = s->undo.live;
+	s->undo.active = false;
+}
+
+void
+undo_commit(struct kvms *s)
+{
+	s->undo.active = false;
+	for (size_t i = 0; i < s->undo.count; i++) {
+		const struct undo_entry *e = &s->undo.entry[i];
+
+		if (e->type == UNDO_RECORD)
+			idtab_reclaim(s, e->which, e->key);
+	}
+	rmap_commit(s);
+	if (s->live.dirty_count > DIRTY_BOUND)
+		digest_sync(s);
+}
