@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define UNDO_BYTES_KEPT (size_t)(64 << 20)
+
 _Noreturn void
 out_of_memory(struct kvms *s)
 {
@@ -104,25 +106,44 @@ entry_restore(struct kvms *s, const struct undo_entry *e)
 	}
 }
 
+/* The step is over.  What a huge one needed is given back; the usual size is kept. */
+static void
+undo_end(struct kvms *s)
+{
+	struct undo *u = &s->undo;
+
+	u->active = false;
+	if (u->bytes_capacity > UNDO_BYTES_KEPT) {
+		free(u->bytes);
+		u->bytes = NULL;
+		u->bytes_capacity = 0;
+	}
+	if (u->capacity * sizeof *u->entry > UNDO_BYTES_KEPT) {
+		free(u->entry);
+		u->entry = NULL;
+		u->capacity = 0;
+	}
+}
+
 void
 undo_rollback(struct kvms *s)
 {
 	for (size_t i = s->undo.count; i-- > 0;)
 		entry_restore(s, &s->undo.entry[i]);
 	s->live = s->undo.live;
-	s->undo.active = false;
+	undo_end(s);
 }
 
 void
 undo_commit(struct kvms *s)
 {
-	s->undo.active = false;
 	for (size_t i = 0; i < s->undo.count; i++) {
 		const struct undo_entry *e = &s->undo.entry[i];
 
 		if (e->type == UNDO_RECORD)
 			idtab_reclaim(s, e->which, e->key);
 	}
+	undo_end(s);
 	rmap_commit(s);
 	if (s->live.dirty_count > DIRTY_BOUND)
 		digest_sync(s);
