@@ -153,11 +153,11 @@ run(struct kvms *s, const struct kvms_op *op, struct kvms_outcome *out, bool kee
 		out->present = 0;
 	if (out->name == O_ok && keep)
 		laws_check(s);
-	s->can_leave = false;
 	if (out->name != O_ok || !keep || s->findings.total > 0)
 		undo_rollback(s);
 	else
 		undo_commit(s);
+	s->can_leave = false;
 	if (keep && s->findings.total > 0) {
 		s->broken = true;
 		return KVMS_BROKEN;

@@ -4,11 +4,31 @@
 #include <string.h>
 
 static void *
-need(void *p)
+need(struct audit *a, void *p)
 {
-	if (p == NULL)
-		abort();
+	if (p == NULL) {
+		audit_free(a);
+		out_of_memory(a->s);
+	}
 	return p;
+}
+
+/* Room for one more element; what is gathered so far stays owned by the audit. */
+static void *
+room(struct audit *a, void *array, size_t count, size_t *capacity, size_t size)
+{
+	size_t more = *capacity == 0 ? 64 : *capacity * 2;
+
+	if (count < *capacity)
+		return array;
+	void *larger = realloc(array, more * size);
+
+	if (larger == NULL) {
+		audit_free(a);
+		out_of_memory(a->s);
+	}
+	*capacity = more;
+	return larger;
 }
 
 /* The tally of a slot, for counting; NULL for a slot that does not exist. */
@@ -21,11 +41,8 @@ tally_at(struct audit *a, uint64_t slot)
 		return NULL;
 	chunk = &a->chunks[slot / AUDIT_CHUNK];
 	if (*chunk == NULL) {
-		*chunk = need(calloc(AUDIT_CHUNK, sizeof **chunk));
-		if (a->made_count == a->made_capacity) {
-			a->made_capacity = a->made_capacity == 0 ? 64 : a->made_capacity * 2;
-			a->made = need(realloc(a->made, a->made_capacity * sizeof *a->made));
-		}
+		a->made = room(a, a->made, a->made_count, &a->made_capacity, sizeof *a->made);
+		*chunk = need(a, calloc(AUDIT_CHUNK, sizeof **chunk));
 		a->made[a->made_count++] = slot / AUDIT_CHUNK;
 	}
 	return &(*chunk)[slot % AUDIT_CHUNK];
@@ -162,10 +179,7 @@ gather_areas(struct audit *a)
 		a->totals.areas++;
 		if (area->start >= area->end)
 			continue;
-		if (a->areas_count == capacity) {
-			capacity = capacity == 0 ? 64 : capacity * 2;
-			a->areas = need(realloc(a->areas, capacity * sizeof *a->areas));
-		}
+		a->areas = room(a, a->areas, a->areas_count, &capacity, sizeof *a->areas);
 		a->areas[a->areas_count++] = (struct audit_area){ area->start, area->end, id, 0, 0 };
 	}
 	if (a->areas_count > 0)
@@ -240,8 +254,8 @@ gather_blocks(struct audit *a)
 	const struct kvms *s = a->s;
 	size_t count = s->live.pool_used[POOL_EXTENT];
 
-	a->blocks = need(calloc(count + 1, sizeof *a->blocks));
-	a->mmio = need(calloc(count + 1, sizeof *a->mmio));
+	a->blocks = need(a, calloc(count + 1, sizeof *a->blocks));
+	a->mmio = need(a, calloc(count + 1, sizeof *a->mmio));
 	for (uint32_t i = 1; i <= count; i++) {
 		const struct extent *e = extent_at(s, i);
 
@@ -310,7 +324,7 @@ audit_make(struct kvms *s, struct audit *a)
 {
 	*a = (struct audit){ .s = s };
 	a->chunks_count = s->slots_count / AUDIT_CHUNK + 1;
-	a->chunks = need(calloc((size_t)a->chunks_count, sizeof *a->chunks));
+	a->chunks = need(a, calloc((size_t)a->chunks_count, sizeof *a->chunks));
 	count_slots(a);
 	count_tables(a);
 	count_handles(a);

@@ -24,7 +24,7 @@ struct audit_area {
 #define AUDIT_CHUNK 512u
 
 struct audit {
-	const struct kvms *s;
+	struct kvms *s;
 	struct tally **chunks; /* tally of slot i: chunks[i / AUDIT_CHUNK][i % AUDIT_CHUNK], or all zero */
 	uint64_t chunks_count;
 	uint64_t *made; /* indexes of the chunks that exist */
@@ -38,7 +38,7 @@ struct audit {
 	size_t mmio_count;
 };
 
-/* Gather everything.  Memory that the host refuses ends the process: a check that cannot run proves nothing. */
+/* Gather everything; out_of_memory() if the host has none for it. */
 void audit_make(struct kvms *s, struct audit *a);
 void audit_free(struct audit *a);
 

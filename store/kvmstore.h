@@ -334,7 +334,11 @@ uint64_t kvms_steps(const struct kvms *s);
 /* The state digest.  O(elements changed since it was last asked). */
 uint64_t kvms_digest(struct kvms *s);
 
-/* Run every law on the whole store.  O(live state).  True if nothing was found. */
+/*
+ * Run every law on the whole store.  O(live state).
+ * => true if nothing was found; false with findings->count 0 if the host has
+ *    no memory for the check
+ */
 bool kvms_check_all(struct kvms *s, struct kvms_findings *findings);
 
 /* ---- Whole state, for snapshots -------------------------------------------- */

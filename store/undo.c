@@ -137,6 +137,7 @@ undo_rollback(struct kvms *s)
 void
 undo_commit(struct kvms *s)
 {
+	rmap_commit(s); /* first: it is the only part that may find no memory, and then the step is undone */
 	for (size_t i = 0; i < s->undo.count; i++) {
 		const struct undo_entry *e = &s->undo.entry[i];
 
@@ -144,7 +145,6 @@ undo_commit(struct kvms *s)
 			idtab_reclaim(s, e->which, e->key);
 	}
 	undo_end(s);
-	rmap_commit(s);
 	if (s->live.dirty_count > DIRTY_BOUND)
 		digest_sync(s);
 }
