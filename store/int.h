@@ -131,11 +131,10 @@ struct extent {
 /* A mapping of a frame beyond its first (rmap.c). */
 struct mapping {
 	uint64_t va;
-	uint32_t table1; /* table + 1; 0 = free node */
-	uint32_t slot;   /* frame number */
+	uint64_t slot;       /* frame number */
+	uint32_t table1;     /* table + 1; 0 = free node */
 	uint32_t next, prev; /* mappings of the same frame */
 	uint32_t chain;      /* hash chain, or free list */
-	uint32_t spare;
 };
 
 /* ---- Scalars ------------------------------------------------------------------ */

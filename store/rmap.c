@@ -57,7 +57,7 @@ rmap_add(struct kvms *s, uint64_t slot, uint64_t table, uint64_t va)
 	m = pool_mut(s, POOL_MAPPING, index);
 	*m = (struct mapping){ .va = va,
 			       .table1 = (uint32_t)table + 1,
-			       .slot = (uint32_t)slot,
+			       .slot = slot,
 			       .next = sl->more,
 			       .chain = *head };
 	*head = index;
