@@ -56,6 +56,48 @@ audit_tally(const struct audit *a, uint64_t slot)
 	return chunk != NULL ? chunk[slot % AUDIT_CHUNK] : (struct tally){ 0 };
 }
 
+static int
+index_compare(const void *a, const void *b)
+{
+	const uint64_t *left = a, *right = b;
+
+	return *left < *right ? -1 : *left > *right;
+}
+
+/* The least slot >= from with a tally that is not zero. */
+static uint64_t
+next_tallied(const struct audit *a, uint64_t from)
+{
+	size_t low = 0, high = a->made_count;
+
+	while (low < high) { /* chunks before low end at or below from */
+		size_t middle = low + (high - low) / 2;
+
+		if ((a->made[middle] + 1) * AUDIT_CHUNK <= from)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (; low < a->made_count; low++) {
+		static const struct tally none;
+		const struct tally *chunk = a->chunks[a->made[low]];
+		uint64_t first = a->made[low] * AUDIT_CHUNK;
+
+		for (uint64_t i = from > first ? from - first : 0; i < AUDIT_CHUNK; i++)
+			if (memcmp(&chunk[i], &none, sizeof none) != 0)
+				return first + i;
+	}
+	return BITMAP_NONE;
+}
+
+uint64_t
+audit_next_slot(const struct audit *a, uint64_t from)
+{
+	uint64_t used = bitmap_next(&a->s->used, from), tallied = next_tallied(a, from);
+
+	return used < tallied ? used : tallied;
+}
+
 bool
 audit_may_descend(const struct kvms *s, uint64_t word, unsigned level)
 {
@@ -328,6 +370,7 @@ audit_make(struct kvms *s, struct audit *a)
 	count_slots(a);
 	count_tables(a);
 	count_handles(a);
+	qsort(a->made, a->made_count, sizeof *a->made, index_compare);
 	gather_areas(a);
 	gather_blocks(a);
 }

@@ -27,7 +27,7 @@ struct audit {
 	struct kvms *s;
 	struct tally **chunks; /* tally of slot i: chunks[i / AUDIT_CHUNK][i % AUDIT_CHUNK], or all zero */
 	uint64_t chunks_count;
-	uint64_t *made; /* indexes of the chunks that exist */
+	uint64_t *made; /* indexes of the chunks that exist, ascending when the audit is made */
 	size_t made_count, made_capacity;
 	union totals totals;
 	struct audit_area *areas; /* by start */
@@ -42,6 +42,8 @@ struct audit {
 void audit_make(struct kvms *s, struct audit *a);
 void audit_free(struct audit *a);
 
+/* The least slot >= from that is in use or has users; BITMAP_NONE if there is none. */
+uint64_t audit_next_slot(const struct audit *a, uint64_t from);
 struct tally audit_tally(const struct audit *a, uint64_t slot);
 /* The end of the area that holds va, 0 if none. */
 uint64_t audit_area_end(const struct audit *a, uint64_t va);

@@ -123,7 +123,7 @@ range_compare(const void *a, const void *b)
 
 /* Page-aligned, non-empty, below max_paddr, disjoint from each other and from "others". */
 static bool
-frames_ok(const struct kvms *s, enum config_list_key key, const uint64_t *others, uint64_t others_count)
+frames_ok(struct kvms *s, enum config_list_key key, const uint64_t *others, uint64_t others_count)
 {
 	uint64_t count;
 	const uint64_t *at = config_ranges(s, key, &count);
@@ -138,7 +138,7 @@ frames_ok(const struct kvms *s, enum config_list_key key, const uint64_t *others
 		return true;
 	sorted = malloc((size_t)all * 2 * sizeof *sorted);
 	if (sorted == NULL)
-		return false;
+		out_of_memory(s);
 	if (count > 0)
 		memcpy(sorted, at, (size_t)count * 2 * sizeof *sorted);
 	if (others_count > 0)
@@ -153,7 +153,7 @@ frames_ok(const struct kvms *s, enum config_list_key key, const uint64_t *others
 
 /* The first key, in table order, that breaks a limit; -1 if none does. */
 static int
-first_broken(const struct kvms *s)
+first_broken(struct kvms *s)
 {
 	const uint64_t *reserve;
 	uint64_t reserve_count;

@@ -594,13 +594,15 @@ law_self_counters(struct check *c)
 {
 	const struct kvms *s = c->s;
 
-	for (uint64_t i = bitmap_next(&s->used, 0); i != BITMAP_NONE; i = bitmap_next(&s->used, i + 1)) {
+	for (uint64_t i = audit_next_slot(c->audit, 0); i != BITMAP_NONE; i = audit_next_slot(c->audit, i + 1)) {
 		const struct slot *sl = &s->slot[i];
 		struct tally t = audit_tally(c->audit, i);
 
 		if (t.handles != sl->handles || t.mappings != sl->mappings || t.covers != sl->covers ||
 		    t.kept != sl->kept || t.unique != sl->unique || t.listed != sl->listed)
 			bad(c, i, counted(t), (uint64_t)sl->handles + sl->mappings + sl->covers + sl->kept);
+		else if (bitmap_test(&s->used, i) == slot_is_default(sl))
+			bad(c, i, !slot_is_default(sl), bitmap_test(&s->used, i));
 	}
 	for (unsigned i = 0; i < sizeof s->live.totals.at / sizeof s->live.totals.at[0]; i++)
 		if (c->audit->totals.at[i] != s->live.totals.at[i])
@@ -872,7 +874,7 @@ laws_full(struct kvms *s, struct kvms_findings *f)
 	struct check c = { s, f, &audit, 0 };
 
 	audit_make(s, &audit);
-	for (uint64_t i = bitmap_next(&s->used, 0); i != BITMAP_NONE; i = bitmap_next(&s->used, i + 1))
+	for (uint64_t i = audit_next_slot(&audit, 0); i != BITMAP_NONE; i = audit_next_slot(&audit, i + 1))
 		run_slot(&c, i);
 	full_root(&c);
 	for (uint64_t id = record_next(s, KVMS_ID_FRAME, 0); id != 0; id = record_next(s, KVMS_ID_FRAME, id + 1))

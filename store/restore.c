@@ -226,11 +226,11 @@ kvms_restore_element(struct kvms *s, const uint64_t *words, unsigned count, char
 
 /* ---- Page tables -------------------------------------------------------------- */
 
-/* The node of "level" on the walk to va, 0 if the walk ends before. */
+/* The node of "level" on the walk to va, 0 if the walk ends before or va is not the table's. */
 static uint64_t
 node_on_way(const struct kvms *s, uint64_t table, uint64_t va, unsigned level)
 {
-	uint64_t node = table_root(s, table);
+	uint64_t node = va >= s->paging.kernel_base ? table_root(s, table) : 0;
 
 	for (unsigned l = s->paging.levels; node != 0 && l > level; l--) {
 		uint64_t word = word_at(s, word_paddr(node, entry_index(va, l)));
