@@ -18,6 +18,13 @@ uint64_t area_at(const struct kvms *s, uint64_t va);
 /* Map frames one after the other at the cursor, consuming their handles; O_frames_exceed_area at its end. */
 unsigned map_frames(struct kvms *s, struct cursor *c, const uint64_t *frames, uint64_t count, uint64_t prop);
 
+/* Bytes of a physical range; an inverted one is empty. */
+static inline uint64_t
+paddr_range_size(uint64_t paddr_start, uint64_t paddr_end)
+{
+	return paddr_end > paddr_start ? paddr_end - paddr_start : 0;
+}
+
 /* True if an id stands twice in the list. */
 bool ids_duplicate(const uint64_t *ids, uint64_t count);
 

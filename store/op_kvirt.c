@@ -186,12 +186,6 @@ POST(kvirt_map_frames_at)
 
 /* ---- Mapping a physical range into a new area ------------------------------------ */
 
-static uint64_t
-paddr_range_size(uint64_t paddr_start, uint64_t paddr_end)
-{
-	return paddr_end > paddr_start ? paddr_end - paddr_start : 0;
-}
-
 static unsigned
 untracked_check(const struct args_kvirt_map_untracked_frames *a)
 {

@@ -50,18 +50,15 @@ boot_range_check(const struct kvms *s, uint64_t start, uint64_t end)
 	return O_ok;
 }
 
-/* PADDRS; *size gets the length of the physical range, 0 if it is inverted. */
+/* PADDRS. */
 static unsigned
-paddrs_check(const struct kvms *s, uint64_t paddr_start, uint64_t paddr_end, uint64_t max_level, uint64_t *size)
+paddrs_check(const struct kvms *s, uint64_t paddr_start, uint64_t paddr_end, uint64_t max_level)
 {
 	if (paddr_start % PAGE != 0)
 		return O_paddr_start_unaligned;
 	if (paddr_end % PAGE != 0)
 		return O_paddr_end_unaligned;
-	if (max_level > s->paging.highest_leaf)
-		return O_level_too_high;
-	*size = paddr_end > paddr_start ? paddr_end - paddr_start : 0;
-	return O_ok;
+	return max_level > s->paging.highest_leaf ? O_level_too_high : O_ok;
 }
 
 static void
@@ -103,22 +100,22 @@ POST(kvirt_map_frames_into)
 
 PRE(kvirt_map_untracked_into)
 {
-	uint64_t size;
 	unsigned name;
 
 	if (AREA(s, a->area)->refs > 0)
 		return O_area_in_use;
-	name = paddrs_check(s, a->paddr_start, a->paddr_end, a->max_level, &size);
-	return name != O_ok ? name : area_span_check(s, a->area, a->va, size);
+	name = paddrs_check(s, a->paddr_start, a->paddr_end, a->max_level);
+	if (name != O_ok)
+		return name;
+	return area_span_check(s, a->area, a->va, paddr_range_size(a->paddr_start, a->paddr_end));
 }
 
 STEP(kvirt_map_untracked_into)
 {
-	uint64_t size;
+	uint64_t size = paddr_range_size(a->paddr_start, a->paddr_end);
 	struct cursor c;
 	unsigned name;
 
-	(void)paddrs_check(s, a->paddr_start, a->paddr_end, a->max_level, &size);
 	area_cursor(s, &c, a->area, a->va);
 	name = cursor_map_largest(s, &c, a->paddr_start, size, a->prop, (unsigned)a->max_level, &r->leaves);
 	r->end = a->va + size;
@@ -188,8 +185,8 @@ POST(kvirt_protect_range)
 
 PRE(boot_map)
 {
-	uint64_t size;
-	unsigned name = paddrs_check(s, a->paddr_start, a->paddr_end, a->max_level, &size);
+	uint64_t size = paddr_range_size(a->paddr_start, a->paddr_end);
+	unsigned name = paddrs_check(s, a->paddr_start, a->paddr_end, a->max_level);
 
 	if (name != O_ok)
 		return name;
@@ -200,11 +197,10 @@ PRE(boot_map)
 
 STEP(boot_map)
 {
-	uint64_t size;
+	uint64_t size = paddr_range_size(a->paddr_start, a->paddr_end);
 	struct cursor c;
 	unsigned name;
 
-	(void)paddrs_check(s, a->paddr_start, a->paddr_end, a->max_level, &size);
 	cursor_open_root(s, &c, a->va, a->va + size, a->va);
 	name = cursor_map_largest(s, &c, a->paddr_start, size, a->prop, (unsigned)a->max_level, &r->leaves);
 	r->end = a->va + size;
