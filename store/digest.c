@@ -268,14 +268,31 @@ digest_config(const struct kvms *s)
 	return sum;
 }
 
+/* The elements that no record holds. */
+static uint64_t
+digest_scalars(const struct kvms *s)
+{
+	uint64_t sum = s->config_sum;
+
+	(void)(element_next_ids(s, sum_element, &sum) && element_current(s, sum_element, &sum));
+	return sum;
+}
+
 uint64_t
 kvms_digest(struct kvms *s)
 {
-	uint64_t scalars = s->config_sum;
-
 	digest_sync(s);
-	(void)(element_next_ids(s, sum_element, &scalars) && element_current(s, sum_element, &scalars));
-	return s->live.sum + scalars;
+	return s->live.sum + digest_scalars(s);
+}
+
+uint64_t
+digest_kept(struct kvms *s)
+{
+	uint64_t sum = s->live.sum + digest_scalars(s);
+
+	for (uint32_t i = 0; i < s->live.dirty_count; i++)
+		sum += digest_of(s, s->dirty[i].type, s->dirty[i].which, s->dirty[i].key);
+	return sum;
 }
 
 uint64_t

@@ -393,7 +393,10 @@ uint64_t digest_mix(const uint64_t *words, unsigned count);
 uint64_t digest_config(const struct kvms *s);
 uint64_t digest_of(const struct kvms *s, enum undo_type type, unsigned which, uint64_t key);
 void digest_touch(struct kvms *s, enum undo_type type, unsigned which, uint64_t key);
+/* Add what the dirty records have become; between steps only, for undoing could not take it back. */
 void digest_sync(struct kvms *s);
+/* The digest as it is kept, dirty records included, without syncing. */
+uint64_t digest_kept(struct kvms *s);
 uint64_t digest_recompute(struct kvms *s);
 uint64_t digest_word(uint64_t paddr, uint64_t word);
 

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+static const char no_memory[] = "the machine has no memory left";
+
 static bool
 refuse(char *why, size_t size, const char *text)
 {
@@ -217,7 +219,7 @@ kvms_restore_element(struct kvms *s, const uint64_t *words, unsigned count, char
 	s->can_leave = true;
 	if (setjmp(s->nomem) != 0) {
 		s->can_leave = false;
-		return refuse(why, size, "the machine has no memory left");
+		return refuse(why, size, no_memory);
 	}
 	done = elements[words[0]].restore(s, words);
 	s->can_leave = false;
@@ -301,7 +303,7 @@ kvms_restore_extent(struct kvms *s, const struct kvms_extent *run, char *why, si
 	s->can_leave = true;
 	if (setjmp(s->nomem) != 0) {
 		s->can_leave = false;
-		return refuse(why, size, "the machine has no memory left");
+		return refuse(why, size, no_memory);
 	}
 	for (uint64_t i = 0; i < run->leaves; i++) {
 		uint64_t offset = i * page_size(run->level);
@@ -325,7 +327,7 @@ kvms_restore_end(struct kvms *s, uint64_t steps, uint64_t digest, char *why, siz
 	if (kvms_digest(s) != digest)
 		return refuse(why, size, "the restored state does not have the saved digest");
 	if (!kvms_check_all(s, &findings))
-		return refuse(why, size, kvms_law_text(findings.at[0].law));
+		return refuse(why, size, findings.count > 0 ? kvms_law_text(findings.at[0].law) : no_memory);
 	s->steps = steps;
 	return true;
 }
