@@ -1,0 +1,192 @@
+#include "client/commands.h"
+
+#include <limits.h>
+#include <string.h>
+
+#define OPT(symbol) (UINT64_C(1) << OPTION_##symbol)
+#define EXEC_OPTIONS (OPT(strict) | OPT(keep))
+
+static const struct kvmctl_command commands[] = {
+	{ "exec", "'OP ...' ... | -",
+	  "operations and requests; - = from standard input",
+	  "Runs one after the other on one store and prints one outcome for each.  All run, whatever came of those "
+	  "before; --strict stops at the first operation that is not ok.\n"
+	  "From the arguments nothing runs if one of them has a mistake; from standard input a mistake stops there.\n"
+	  "Exit status 1 if an operation was not ok, 5 if a check found a broken law.\n"
+	  "\tkvmctl exec frame_alloc 'kvirt_query area=1 va=0xffffdfffffffe000'\n"
+	  "\tkvmctl --embedded exec frame_alloc 'who_holds paddr=0x0' census\n",
+	  EXEC_OPTIONS, 1, INT_MAX, kvmctl_exec },
+	{ "dry-run", "'OP ...' ... | -", "what operations would answer; nothing changes",
+	  "Each is tried on the store as it is now, not as those before it would have left it.\n"
+	  "Exit status 1 if one would not be ok.\n"
+	  "\tkvmctl dry-run 'kvirt_drop area=3'\n",
+	  OPT(strict), 1, INT_MAX, kvmctl_exec_dry },
+	{ "run", "FILE", "run a trace and print it with the outcomes",
+	  "The outcomes in the file are not compared: they are replaced, and what is printed is a trace again.  Expect "
+	  "lines are checked.  Runs on the store that --store names, which must not differ from what the trace asks "
+	  "for; with --embedded on a fresh store as the trace configures it.\n"
+	  "Exit status 0 if the file ran to its end: outcomes are results, whatever they are.  With --strict 1 if "
+	  "any operation was not ok.  4 if an expect line did not hold.\n"
+	  "\tkvmctl --embedded run ops.kvt > recorded.kvt\n",
+	  EXEC_OPTIONS, 1, 1, kvmctl_run },
+	{ "replay", "FILE", "replay a trace and compare every outcome",
+	  "Runs in a store made for it, with the trace's configuration, that is gone afterwards; --keep NAME keeps it.  "
+	  "With --store NAME it runs in that store, which must have the trace's configuration.\n"
+	  "Stops at the first difference; --keep-going reports all.  Exit status 4 if there was one, in the "
+	  "comparisons of --listing and --mappings too.\n"
+	  "FILE may be compressed with xz; - is standard input.\n"
+	  "\tkvmctl replay recorded.kvt\n"
+	  "\tkvmctl --embedded --check full=1000 replay recorded.kvt.xz\n"
+	  "\tkvmctl replay boot.kvt --listing vmallocinfo --at SYNC1-begin\n",
+	  OPT(keep_going) | OPT(keep) | OPT(listing) | OPT(mappings) | OPT(at) | OPT(listing_at) | OPT(mappings_at), 1, 1,
+	  kvmctl_replay },
+	{ "status", "", "state of the daemon and of the store",
+	  "One key=value a line.  With --embedded=SNAPSHOT: of the store saved there.\n", 0, 0, 0, kvmctl_status_show },
+	{ "store create", "NAME [key=value ...]", "create a store in the daemon",
+	  "The keys are those of a trace's store line; they are fixed from here on:\n", 0, 1, INT_MAX,
+	  kvmctl_store_create },
+	{ "store list", "", "stores of the daemon", "One store a line.\n", 0, 0, 0, kvmctl_store_list },
+	{ "store drop", "NAME", "end a store of the daemon, and its snapshots",
+	  "There is no way back.  The store \"default\" cannot be dropped.\n", 0, 1, 1, kvmctl_store_drop },
+	{ "snapshot save", "[FILE]", "save the store in the daemon's directory, or in FILE",
+	  "Without FILE the daemon saves the store in its state directory.  FILE goes with --embedded: the store of "
+	  "this call is saved there.\n"
+	  "\tkvmctl --store lab snapshot save\n"
+	  "\tkvmctl --embedded=a.db snapshot save b.db\n",
+	  0, 0, 1, kvmctl_snapshot_save },
+	{ "snapshot list", "[FILE]", "snapshots in the daemon's directory, or in FILE",
+	  "One snapshot a line.  FILE needs no daemon.\n", 0, 0, 1, kvmctl_snapshot_list },
+	{ "snapshot load", "[ID]", "put the daemon's store back to a snapshot",
+	  "ID is that of \"snapshot list\"; without it the newest.  What came after the snapshot is lost.\n"
+	  "To work on a snapshot without a daemon give --embedded=FILE to any command.\n",
+	  0, 0, 1, kvmctl_snapshot_load },
+	{ "trace import", "FOLDER|FILE", "make a trace of a real kernel's recording",
+	  "Reads a recording made with Linux's function tracer: the text of its trace buffer, or a folder with "
+	  "trace.txt, snap-0/vmallocinfo and mappings.0.csv, each possibly compressed with xz.  What became of every "
+	  "event is reported on standard error.\n"
+	  "\tkvmctl trace import --from linux-ftrace recording/ -o recording.kvt\n",
+	  OPT(output) | OPT(from) | OPT(areas_before) | OPT(mappings_before) | OPT(memory), 1, 1, kvmctl_trace_import },
+	{ "trace gen", "[key=value ...]", "generate a trace of random operations",
+	  "Needs no daemon.  The keys configure the store, as in \"store create\".\n"
+	  "\tkvmctl trace gen --seed 7 --steps 5000 arch=riscv64_sv48 -o random.kvt\n",
+	  OPT(output) | OPT(seed) | OPT(steps), 0, INT_MAX, kvmctl_trace_gen },
+	{ "help", "[TOPIC]", "explain a command, operation, request, outcome, law",
+	  "Topics beside those names: ops, requests, outcomes, laws, types, options.\n", 0, 0, 3, kvmctl_help },
+	{ "version", "", "print the version", "", 0, 0, 0, kvmctl_version_show },
+};
+
+#define COUNT (sizeof commands / sizeof commands[0])
+
+const struct kvmctl_command *
+kvmctl_command_row(unsigned index)
+{
+	return index < COUNT ? &commands[index] : NULL;
+}
+
+uint64_t
+kvmctl_row_options(bool is_request)
+{
+	return is_request ? 0 : OPT(keep);
+}
+
+/* Do "name" and "word" agree, '-' and '_' being the same, up to the end of "word" and a blank or the end of "name"? */
+static bool
+same_word(const char *name, const char *word)
+{
+	for (; *word != '\0'; name++, word++)
+		if (*name != *word && !(*name == '-' && *word == '_') && !(*name == '_' && *word == '-'))
+			return false;
+	return *name == '\0' || *name == ' ';
+}
+
+const struct kvmctl_command *
+kvmctl_command_find(int words, char *const *word, int *used)
+{
+	for (unsigned i = 0; i < COUNT; i++) {
+		const char *second = strchr(commands[i].name, ' ');
+
+		*used = second == NULL ? 1 : 2;
+		if (words < *used || word[0][0] == '\0' || !same_word(commands[i].name, word[0]))
+			continue;
+		if (second == NULL || (word[1][0] != '\0' && same_word(second + 1, word[1])))
+			return &commands[i];
+	}
+	return NULL;
+}
+
+const struct kvms_row *
+kvmctl_row_find(const char *word, bool *is_request)
+{
+	const struct kvms_row *row;
+
+	for (unsigned code = 1; word[0] != '\0' && code <= kvms_op_max(); code++) {
+		row = kvms_op_row(code);
+		*is_request = false;
+		if (row != NULL && same_word(row->name, word))
+			return row;
+	}
+	for (unsigned code = 1; word[0] != '\0' && code <= kvms_request_max(); code++) {
+		row = kvms_request_row(code);
+		*is_request = true;
+		if (row != NULL && same_word(row->name, word))
+			return row;
+	}
+	return NULL;
+}
+
+void
+kvmctl_guess_rows(struct kvmctl_guess *guess)
+{
+	for (unsigned code = 1; code <= kvms_op_max(); code++)
+		if (kvms_op_row(code) != NULL)
+			kvmctl_guess_try(guess, kvms_op_row(code)->name);
+	for (unsigned code = 1; code <= kvms_request_max(); code++)
+		if (kvms_request_row(code) != NULL)
+			kvmctl_guess_try(guess, kvms_request_row(code)->name);
+}
+
+void
+kvmctl_guess_commands(struct kvmctl_guess *guess)
+{
+	for (unsigned i = 0; i < COUNT; i++)
+		kvmctl_guess_try(guess, commands[i].name);
+}
+
+/* The commands whose first word is "word": how many, having listed them. */
+static unsigned
+list_group(const char *word, bool complete)
+{
+	unsigned found = 0;
+
+	for (unsigned i = 0; word[0] != '\0' && i < COUNT; i++) {
+		if (strchr(commands[i].name, ' ') == NULL || !same_word(commands[i].name, word))
+			continue;
+		if (found++ == 0)
+			kvmctl_complain(complete ? "\"%s\" has no such command; it has" : "\"%s\" needs one of", word);
+		fprintf(stderr, "  kvmctl %s%s%s\n", commands[i].name, commands[i].synopsis[0] != '\0' ? " " : "",
+			commands[i].synopsis);
+	}
+	return found;
+}
+
+void
+kvmctl_command_unknown(int words, char *const *word)
+{
+	struct kvmctl_guess guess = { .word = word[0] };
+	char shown[KVMCTL_SHOWN];
+
+	if (list_group(word[0], words > 1) > 0)
+		return;
+	if (strchr(word[0], ' ') != NULL || strchr(word[0], '=') != NULL) {
+		kvmctl_complain("'%s' is no command; for a whole operation in one word: kvmctl exec '%s'",
+				kvmctl_shown(shown, word[0]), shown);
+		return;
+	}
+	kvmctl_guess_commands(&guess);
+	kvmctl_guess_rows(&guess);
+	if (guess.best != NULL)
+		kvmctl_complain("unknown command '%s'; did you mean '%s'?", kvmctl_shown(shown, word[0]), guess.best);
+	else
+		kvmctl_complain("unknown command '%s'; \"kvmctl help\" lists the commands, \"kvmctl help ops\" the operations",
+				kvmctl_shown(shown, word[0]));
+}

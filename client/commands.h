@@ -1,0 +1,76 @@
+/*
+ * commands - the table of commands, and what each does.
+ *
+ * Operations and inspection requests are commands too, by name, and have no
+ * row here: kvmctl_exec_row() serves them all.
+ */
+#ifndef KVMCTL_COMMANDS_H
+#define KVMCTL_COMMANDS_H
+
+#include "client/kvmctl.h"
+
+struct kvmctl_command {
+	const char *name;     /* one word, or two with a blank */
+	const char *synopsis; /* its words, "" if none */
+	const char *summary;  /* half a sentence */
+	const char *details;  /* paragraphs, each ended by a newline; one that begins with a tab is an example */
+	uint64_t options;     /* set of 1 << OPTION_*, beyond the global ones */
+	int words_min, words_max;
+	enum kvmctl_status (*run)(struct kvmctl *k);
+};
+
+/* The rows; NULL past the end. */
+const struct kvmctl_command *kvmctl_command_row(unsigned index);
+
+/*
+ * The command that words name, with *used the number of words its name has;
+ * NULL if there is none.  '-' and '_' are the same.
+ */
+const struct kvmctl_command *kvmctl_command_find(int words, char *const *word, int *used);
+
+/* The operation or request a word names, '-' and '_' being the same; NULL if there is none. */
+const struct kvms_row *kvmctl_row_find(const char *word, bool *is_request);
+
+/* Options, beyond the global ones, of every operation or request: a set as in a row. */
+uint64_t kvmctl_row_options(bool is_request);
+
+/* Say that the words name no command, and what was perhaps meant. */
+void kvmctl_command_unknown(int words, char *const *word);
+
+/* ---- What they do ------------------------------------------------------------ */
+
+/* client/exec.c; the first: the operation or request k->row, k->argv being its arguments */
+enum kvmctl_status kvmctl_exec_row(struct kvmctl *k);
+enum kvmctl_status kvmctl_exec(struct kvmctl *k);
+enum kvmctl_status kvmctl_exec_dry(struct kvmctl *k);
+/* client/run.c */
+enum kvmctl_status kvmctl_run(struct kvmctl *k);
+/* client/replay.c */
+enum kvmctl_status kvmctl_replay(struct kvmctl *k);
+/* client/admin.c */
+enum kvmctl_status kvmctl_status_show(struct kvmctl *k);
+enum kvmctl_status kvmctl_store_create(struct kvmctl *k);
+enum kvmctl_status kvmctl_store_list(struct kvmctl *k);
+enum kvmctl_status kvmctl_store_drop(struct kvmctl *k);
+enum kvmctl_status kvmctl_snapshot_save(struct kvmctl *k);
+enum kvmctl_status kvmctl_snapshot_list(struct kvmctl *k);
+enum kvmctl_status kvmctl_snapshot_load(struct kvmctl *k);
+/*
+ * Parse words as the configuration of a store (key=value ...), check its
+ * limits, and call "use" with it.  Fails having said why.
+ */
+enum kvmctl_status kvmctl_with_config(struct kvmctl *k, int words, char *const *word,
+				      enum kvmctl_status (*use)(struct kvmctl *k, const struct kvms_op *config));
+/* client/traces.c */
+enum kvmctl_status kvmctl_trace_import(struct kvmctl *k);
+enum kvmctl_status kvmctl_trace_gen(struct kvmctl *k);
+/* client/help.c */
+enum kvmctl_status kvmctl_help(struct kvmctl *k);
+enum kvmctl_status kvmctl_version_show(struct kvmctl *k);
+
+/* Help on the program; on one command; on one operation or request. */
+void kvmctl_help_overview(FILE *out);
+void kvmctl_help_command(const struct kvmctl_command *command, FILE *out);
+void kvmctl_help_row(const struct kvms_row *row, bool is_request, FILE *out);
+
+#endif /* KVMCTL_COMMANDS_H */

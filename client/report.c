@@ -1,0 +1,255 @@
+#include "client/report.h"
+
+#include "client/show.h"
+
+#include "trace/text.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- The state ------------------------------------------------------------------ */
+
+/* Ask a request without arguments. */
+static enum kvt_status
+ask(struct kvt_target *target, const char *name, struct kvms_outcome *out)
+{
+	struct kvms_op op;
+
+	kvms_op_init(&op, kvms_request_find(name));
+	return target->inspect(target, &op, out);
+}
+
+static void
+sum_free(struct kvmctl_report *report, const uint64_t *ranges, uint64_t count)
+{
+	report->free_blocks = count;
+	report->free_largest = report->free_total = 0;
+	for (uint64_t i = 0; i < count; i++) {
+		uint64_t size = ranges[2 * i + 1] - ranges[2 * i];
+
+		report->free_total += size;
+		if (size > report->free_largest)
+			report->free_largest = size;
+	}
+}
+
+enum kvt_status
+kvmctl_report_state(struct kvt_target *target, struct kvmctl_report *report)
+{
+	struct kvms_outcome out = { 0 };
+	enum kvt_status status;
+
+	memset(report, 0, sizeof *report);
+	status = ask(target, "areas", &out);
+	report->areas = out.field[0];
+	if (status == KVT_DONE)
+		status = ask(target, "free_va", &out);
+	if (status == KVT_DONE) {
+		uint64_t count;
+		const uint64_t *ranges = kvms_outcome_list(&out, kvms_request_find("free_va"), 0, &count);
+
+		sum_free(report, ranges, count);
+	}
+	if (status == KVT_DONE)
+		status = ask(target, "check", &out);
+	report->laws = out.field[0];
+	if (status == KVT_DONE)
+		status = target->digest(target, &report->digest);
+	report->has_state = status == KVT_DONE;
+	kvms_outcome_free(&out);
+	return status;
+}
+
+/* ---- For a person ---------------------------------------------------------------- */
+
+/* 1234567 as 1,234,567. */
+static void
+put_grouped(struct kvt_buffer *b, uint64_t value)
+{
+	char digits[24];
+	int length = snprintf(digits, sizeof digits, "%" PRIu64, value);
+
+	for (int i = 0; i < length; i++) {
+		if (i > 0 && (length - i) % 3 == 0)
+			kvt_putc(b, ',');
+		kvt_putc(b, digits[i]);
+	}
+}
+
+/* Bytes in the largest unit that leaves a number of at least 1. */
+static void
+put_size(struct kvt_buffer *b, uint64_t bytes)
+{
+	static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+	unsigned unit = 0;
+	uint64_t whole = bytes;
+
+	while (whole >= 1024) {
+		whole /= 1024;
+		unit++;
+	}
+	if (unit == 0)
+		kvt_putf(b, "%" PRIu64 " bytes", bytes);
+	else
+		kvt_putf(b, "%" PRIu64 ".%u %s", whole, (unsigned)((bytes >> (10 * (unit - 1)) & 1023) * 10 / 1024),
+			 units[unit]);
+}
+
+static void
+put_rate(struct kvt_buffer *b, const struct kvt_statistics *run)
+{
+	double seconds = (double)run->nanoseconds / 1e9;
+
+	put_grouped(b, run->ops);
+	kvt_putf(b, " in %.2f s", seconds);
+	if (run->ops > 0 && run->nanoseconds > 0) {
+		kvt_puts(b, ", ");
+		put_grouped(b, (uint64_t)((double)run->ops / seconds));
+		kvt_puts(b, " a second");
+	}
+}
+
+static void
+put_outcomes(struct kvt_buffer *b, const struct kvt_statistics *run)
+{
+	bool first = true;
+
+	for (unsigned c = 0; c < KVMS_CLASSES; c++) {
+		if (run->outcomes[c] == 0)
+			continue;
+		kvt_putf(b, "%s%s ", first ? "" : ", ", kvms_class_word(c));
+		put_grouped(b, run->outcomes[c]);
+		first = false;
+	}
+	if (first)
+		kvt_puts(b, "none");
+}
+
+static void
+line(const char *name, struct kvt_buffer *b)
+{
+	printf("%-13s %s\n", name, kvt_buffer_text(b));
+	kvt_buffer_reset(b);
+}
+
+static void
+count_line(const char *name, uint64_t value, struct kvt_buffer *b)
+{
+	put_grouped(b, value);
+	line(name, b);
+}
+
+static void
+print_state(const struct kvmctl_report *report, struct kvt_buffer *b)
+{
+	count_line("areas alive", report->areas, b);
+	put_grouped(b, report->free_blocks);
+	kvt_puts(b, report->free_blocks == 1 ? " block, " : " blocks, ");
+	put_size(b, report->free_total);
+	if (report->free_blocks > 1) {
+		kvt_puts(b, ", the largest ");
+		put_size(b, report->free_largest);
+	}
+	line("free va", b);
+	count_line("broken laws", report->laws, b);
+	kvt_print_value(b, KVMS_DIGEST, report->digest, NULL);
+	line("digest", b);
+}
+
+static void
+print_text(const struct kvmctl_report *report, const struct kvt_statistics *run,
+	   const struct kvmctl_comparison *listing, const struct kvmctl_comparison *mappings, const char *verdict)
+{
+	struct kvt_buffer b = { 0 };
+
+	put_rate(&b, run);
+	line("ops", &b);
+	put_outcomes(&b, run);
+	line("outcomes", &b);
+	count_line("expect lines", run->expects, &b);
+	if (run->gaps > 0)
+		count_line("gaps", run->gaps, &b);
+	count_line("divergences", run->divergences, &b);
+	if (report->has_state)
+		print_state(report, &b);
+	if (listing->text != NULL)
+		fputs(listing->text, stdout);
+	if (mappings->text != NULL)
+		fputs(mappings->text, stdout);
+	printf("replay %s\n", verdict);
+	kvt_buffer_free(&b);
+}
+
+/* ---- For a program ----------------------------------------------------------------- */
+
+static void
+json_compared(struct kvt_buffer *b, const char *name, const struct kvmctl_comparison *c)
+{
+	if (!c->done)
+		return;
+	kvt_putf(b,
+		 ",\"%s\":{\"listed\":%" PRIu64 ",\"in_store\":%" PRIu64 ",\"agree\":%" PRIu64 ",\"differ\":%" PRIu64
+		 ",\"only_listed\":%" PRIu64 ",\"only_store\":%" PRIu64 ",\"unpurged\":%" PRIu64 ",\"known\":%" PRIu64 "}",
+		 name, c->result.listed, c->result.in_store, c->result.agree, c->result.differ, c->result.only_listed,
+		 c->result.only_store, c->result.unpurged, c->result.known);
+}
+
+static void
+print_json(const struct kvmctl_report *report, const struct kvt_statistics *run,
+	   const struct kvmctl_comparison *listing, const struct kvmctl_comparison *mappings, const char *verdict)
+{
+	struct kvt_buffer b = { 0 };
+
+	kvt_putf(&b, "{\"replay\":\"%s\",\"statistics\":", verdict);
+	kvt_json_statistics(&b, run);
+	if (report->has_state) {
+		kvt_putf(&b, ",\"areas\":%" PRIu64 ",\"free_va\":{\"blocks\":%" PRIu64 ",\"bytes\":\"0x%" PRIx64
+			     "\",\"largest\":\"0x%" PRIx64 "\"},\"broken_laws\":%" PRIu64 ",\"digest\":",
+			 report->areas, report->free_blocks, report->free_total, report->free_largest, report->laws);
+		kvt_json_value(&b, KVMS_DIGEST, report->digest, NULL);
+	}
+	json_compared(&b, "listing", listing);
+	json_compared(&b, "mappings", mappings);
+	kvt_putc(&b, '}');
+	kvmctl_show_line(&b);
+	kvt_buffer_free(&b);
+}
+
+void
+kvmctl_report_print(const struct kvmctl *k, const struct kvmctl_report *report, const struct kvt_statistics *run,
+		    const struct kvmctl_comparison *listing, const struct kvmctl_comparison *mappings,
+		    const char *verdict)
+{
+	if (k->json)
+		print_json(report, run, listing, mappings, verdict);
+	else if (!k->quiet || strcmp(verdict, "passed") != 0)
+		print_text(report, run, listing, mappings, verdict);
+}
+
+/* ---- While it runs ------------------------------------------------------------------- */
+
+#define BAR 30u
+
+void
+kvmctl_progress(const struct kvt_statistics *run, bool done)
+{
+	double seconds = (double)run->nanoseconds / 1e9;
+	char bar[BAR + 1];
+	unsigned filled = 0;
+
+	if (done) {
+		fprintf(stderr, "\r%*s\r", 78, "");
+		return;
+	}
+	if (run->bytes_total > 0)
+		filled = (unsigned)(run->bytes_done * BAR / run->bytes_total);
+	if (filled > BAR)
+		filled = BAR;
+	memset(bar, '.', BAR);
+	memset(bar, '#', filled);
+	bar[BAR] = '\0';
+	fprintf(stderr, "\r[%s] %" PRIu64 " ops, %.0f a second ", bar, run->ops,
+		seconds > 0 ? (double)run->ops / seconds : 0);
+	fflush(stderr);
+}

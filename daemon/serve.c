@@ -1,0 +1,787 @@
+#include "daemon/serve.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+#include "daemon/options.h"
+#include "trace/text.h"
+
+/* What requests may ask for in Hello; "snapshots" comes last: only with a state directory. */
+static const char *const features[] = { "batch", "dry_run", "extents", "translate_many", "snapshots" };
+
+#define FEATURES (sizeof features / sizeof features[0])
+
+static char server_name[64];
+
+/* ---- Beginning and end -------------------------------------------------------------- */
+
+static time_t
+monotonic_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
+static bool
+default_store_add(struct kvmd_server *server)
+{
+	struct kvms_refusal why;
+	struct kvms *model;
+
+	if (kvmd_stores_find(&server->stores, KVMD_DEFAULT_STORE) != NULL)
+		return true;
+	if (server->stores.count == server->stores.max) {
+		kvmd_log(KVMD_ERROR, "no room for store \"default\"; raise --max-stores");
+		return false;
+	}
+	model = kvms_new(NULL, &why);
+	if (model == NULL) {
+		kvmd_log(KVMD_ERROR, "cannot make store \"default\": %s", why.text);
+		return false;
+	}
+	if (kvmd_stores_add(&server->stores, KVMD_DEFAULT_STORE, model) == NULL) {
+		kvms_free(&model);
+		kvmd_log(KVMD_ERROR, "cannot make store \"default\": no memory left");
+		return false;
+	}
+	return true;
+}
+
+bool
+kvmd_server_begin(struct kvmd_server *server, const struct kvmd_options *o)
+{
+	memset(server, 0, sizeof *server);
+	snprintf(server_name, sizeof server_name, "kvmstored %s", kvms_version());
+	server->started = monotonic_seconds();
+	server->state.lock = -1;
+	server->codec = kvmp_codec_new(0);
+	if (server->codec == NULL ||
+	    !kvmd_stores_init(&server->stores, o->max_stores, o->check, o->check_every)) {
+		kvmd_log(KVMD_ERROR, "no memory left");
+		kvmd_server_end(server);
+		return false;
+	}
+	if (!kvmd_state_open(&server->state, o->state_dir[0] == '\0' ? NULL : o->state_dir, o->keep_snapshots) ||
+	    !kvmd_state_load_all(&server->state, &server->stores) || !default_store_add(server)) {
+		kvmd_server_end(server);
+		return false;
+	}
+	return true;
+}
+
+void
+kvmd_server_end(struct kvmd_server *server)
+{
+	kvmd_stores_free(&server->stores);
+	kvmd_state_close(&server->state);
+	kvmp_codec_free(&server->codec);
+	kvms_outcome_free(&server->outcome);
+}
+
+void
+kvmd_client_end(struct kvmd_client *client)
+{
+	kvmd_store_put(client->store);
+	client->store = NULL;
+}
+
+/* ---- Errors ---------------------------------------------------------------------------- */
+
+void
+kvmd_error(struct kvmp_response *response, uint64_t id, enum kvmp_error_code code, const char *text, bool closing)
+{
+	memset(response, 0, sizeof *response);
+	response->id = id;
+	response->type = KVMP_R_ERROR;
+	response->error.code = code;
+	response->error.text = text;
+	response->error.closing = closing;
+}
+
+/* One request being served. */
+struct call {
+	struct kvmd_server *server;
+	struct kvmd_client *client;
+	const struct kvmp_request *request;
+	struct kvmp_response *response;
+};
+
+static void __attribute__((format(printf, 3, 4)))
+refuse(const struct call *call, enum kvmp_error_code code, const char *format, ...)
+{
+	struct kvmd_server *server = call->server;
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(server->text, sizeof server->text, format, arguments);
+	va_end(arguments);
+	kvmd_error(call->response, call->request->id, code, server->text, false);
+}
+
+/* ---- A law that broke --------------------------------------------------------------------- */
+
+static const char *
+law_word(unsigned law)
+{
+	const char *name = kvms_law_name(law);
+
+	if (name != NULL)
+		return name;
+	return law == kvms_law_max() ? "self.frame_condition" : "self.outcome_set";
+}
+
+/* Say it once, with all that is needed to find the defect. */
+static void
+broken_note(struct kvmd_store *store, const struct kvms_op *op)
+{
+	const struct kvms_findings *f = kvms_broken(store->model);
+	struct kvt_buffer text = { 0 };
+
+	if (store->broken[0] != '\0')
+		return;
+	kvt_print_op(&text, kvms_op_row(op->code), op);
+	snprintf(store->broken, sizeof store->broken, "%s at step %" PRIu64,
+		 f->count > 0 ? law_word(f->at[0].law) : "a law", kvms_steps(store->model) + 1);
+	kvmd_log(KVMD_ERROR,
+		 "store \"%s\": a law of the model broke at step %" PRIu64 ", %" PRIu64 " findings; it takes no more writes. "
+		 "The operation was undone: %s", store->name, kvms_steps(store->model) + 1, f->total,
+		 kvt_buffer_text(&text));
+	for (unsigned i = 0; i < f->count; i++) {
+		const char *sentence = kvms_law_text(f->at[i].law);
+
+		kvmd_log(KVMD_ERROR, "store \"%s\": %s: object 0x%" PRIx64 ", expected 0x%" PRIx64 ", found 0x%" PRIx64 "%s%s",
+			 store->name, law_word(f->at[i].law), f->at[i].object, f->at[i].want, f->at[i].have,
+			 sentence == NULL ? "" : ": ", sentence == NULL ? "" : sentence);
+	}
+	kvt_buffer_free(&text);
+}
+
+static void
+refuse_broken(const struct call *call, const struct kvms_op *op)
+{
+	struct kvmd_server *server = call->server;
+	struct kvmd_store *store = call->client->store;
+	const struct kvms_findings *f = kvms_broken(store->model);
+	size_t count = f->count < 8 ? f->count : 8;
+
+	broken_note(store, op);
+	refuse(call, KVMP_ERROR_STORE_BROKEN, "store \"%s\" takes no more writes: a law of the model broke (%s)",
+	       store->name, store->broken);
+	for (size_t i = 0; i < count; i++) {
+		snprintf(server->finding_text[i], sizeof server->finding_text[i],
+			 "%s: object 0x%" PRIx64 ", expected 0x%" PRIx64 ", found 0x%" PRIx64, law_word(f->at[i].law),
+			 f->at[i].object, f->at[i].want, f->at[i].have);
+		server->findings[i] = server->finding_text[i];
+	}
+	call->response->error.findings = server->findings;
+	call->response->error.findings_count = count;
+}
+
+/* ---- Operations and inspection -------------------------------------------------------------- */
+
+/* Refuse what the store did not answer; true if it did. */
+static bool
+answered(const struct call *call, enum kvms_status status, const struct kvms_op *op)
+{
+	switch (status) {
+	case KVMS_DONE:
+		return true;
+	case KVMS_BROKEN:
+		refuse_broken(call, op);
+		return false;
+	case KVMS_INVALID:
+		refuse(call, KVMP_ERROR_INVALID, "an argument is outside its type");
+		return false;
+	case KVMS_NOMEM:
+		refuse(call, KVMP_ERROR_NO_MEMORY, "the machine has no memory left for this; nothing changed");
+		return false;
+	}
+	return false;
+}
+
+static void
+serve_op(const struct call *call)
+{
+	struct kvmd_store *store = call->client->store;
+	const struct kvms_op *op = &call->request->op;
+	struct kvms_outcome *out = &call->server->outcome;
+	struct kvmp_answer *answer = &call->response->answer;
+	enum kvms_status status = call->request->dry_run ? kvms_dry_run(store->model, op, out) :
+							   kvms_apply(store->model, op, out);
+
+	if (!answered(call, status, op))
+		return;
+	call->response->type = KVMP_R_OUTCOME;
+	answer->row = kvms_op_row(op->code);
+	answer->inspect = false;
+	answer->has_step = !call->request->dry_run;
+	answer->step = kvms_steps(store->model);
+	answer->outcome = *out;
+}
+
+static void
+serve_inspect(const struct call *call)
+{
+	const struct kvms_op *op = &call->request->op;
+	struct kvms_outcome *out = &call->server->outcome;
+	struct kvmp_answer *answer = &call->response->answer;
+
+	if (!answered(call, kvms_inspect(call->client->store->model, op, out), op))
+		return;
+	call->response->type = KVMP_R_OUTCOME;
+	answer->row = kvms_request_row(op->code);
+	answer->inspect = true;
+	answer->has_step = true;
+	answer->step = kvms_steps(call->client->store->model);
+	answer->outcome = *out;
+}
+
+static void
+serve_translate_many(const struct call *call)
+{
+	static int table_arg = -1, va_arg, found_result, paddr_result;
+	static const struct kvms_row *row;
+	size_t count = call->request->translate.count;
+	uint8_t *found = kvmp_codec_alloc(call->server->codec, count);
+	uint64_t *paddr = kvmp_codec_alloc(call->server->codec, count * sizeof *paddr);
+	struct kvms_outcome *out = &call->server->outcome;
+	struct kvms_op op;
+
+	if (row == NULL) {
+		row = kvms_request_find("translate");
+		table_arg = kvms_arg_index(row, "table");
+		va_arg = kvms_arg_index(row, "va");
+		found_result = kvms_result_index(row, "found");
+		paddr_result = kvms_result_index(row, "paddr");
+	}
+	if (found == NULL || paddr == NULL) {
+		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
+		return;
+	}
+	kvms_op_init(&op, row);
+	op.arg[table_arg] = call->request->translate.table;
+	for (size_t i = 0; i < count; i++) {
+		op.arg[va_arg] = call->request->translate.va[i];
+		if (!answered(call, kvms_inspect(call->client->store->model, &op, out), &op))
+			return;
+		if (out->name != 0) {
+			refuse(call, KVMP_ERROR_INVALID, "there is no table %" PRIu64, call->request->translate.table);
+			return;
+		}
+		found[i] = out->field[found_result] != 0;
+		paddr[i] = found[i] ? out->field[paddr_result] : 0;
+	}
+	call->response->type = KVMP_R_TRANSLATED;
+	call->response->translated.found = found;
+	call->response->translated.paddr = paddr;
+	call->response->translated.count = count;
+}
+
+/* The answer to one operation of a batch, its payload copied; false: no room, so it has no results. */
+static bool
+answer_keep(struct kvmp_codec *codec, const struct kvms_op *op, const struct kvms_outcome *out, uint64_t step,
+	    struct kvmp_answer *answer)
+{
+	size_t bytes = out->list_count * sizeof *out->list;
+
+	*answer = (struct kvmp_answer){ .row = kvms_op_row(op->code), .has_step = true, .step = step, .outcome = *out };
+	if (bytes == 0)
+		return true;
+	answer->outcome.list = kvmp_codec_alloc(codec, bytes);
+	if (answer->outcome.list == NULL) {
+		answer->outcome.present = 0;
+		answer->outcome.list_count = 0;
+		return false;
+	}
+	memcpy(answer->outcome.list, out->list, bytes);
+	return true;
+}
+
+/* Bytes of an outcome in a message, at most, its lists aside. */
+#define ANSWER_BYTES 512u
+
+static void
+serve_batch(const struct call *call)
+{
+	struct kvmd_store *store = call->client->store;
+	size_t count = call->request->batch.count, done = 0, bytes = 0;
+	struct kvms_outcome *out = &call->server->outcome;
+	struct kvmp_answer *answers = kvmp_codec_alloc(call->server->codec, count * sizeof *answers);
+	enum kvms_status status = KVMS_DONE;
+
+	if (answers == NULL) {
+		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
+		return;
+	}
+	while (done < count && bytes < KVMP_RESPONSE_MAX / 2) {
+		const struct kvms_op *op = &call->request->batch.ops[done];
+
+		status = kvms_apply(store->model, op, out);
+		if (status != KVMS_DONE)
+			break;
+		if (!answer_keep(call->server->codec, op, out, kvms_steps(store->model), &answers[done]))
+			bytes = KVMP_RESPONSE_MAX; /* the last */
+		bytes += ANSWER_BYTES + out->list_count * sizeof *out->list;
+		done++;
+		if (call->request->batch.stop && out->name != 0)
+			break;
+	}
+	if (status == KVMS_BROKEN)
+		broken_note(store, &call->request->batch.ops[done]);
+	if (done == 0 && count > 0) {
+		answered(call, status, &call->request->batch.ops[0]);
+		return;
+	}
+	call->response->type = KVMP_R_BATCH;
+	call->response->batch.answers = answers;
+	call->response->batch.count = done;
+}
+
+/* Runs gathered for one answer. */
+struct runs {
+	struct kvms_extent *at;
+	size_t count;
+	uint64_t first;
+	uint64_t last;
+	bool more;
+	uint64_t next;
+};
+
+static bool
+run_gather(void *arg, const struct kvms_extent *given)
+{
+	struct runs *runs = arg;
+	struct kvms_extent run = *given;
+	uint64_t size = UINT64_C(1) << (12 + 9 * (run.level - 1));
+
+	if (run.va < runs->first) {
+		uint64_t skip = (runs->first - run.va + size - 1) / size;
+
+		if (skip >= run.leaves)
+			return true;
+		run.va += skip * size;
+		run.paddr += skip * size;
+		run.leaves -= skip;
+	}
+	if (run.va > runs->last)
+		return false;
+	if ((runs->last - run.va) / size < run.leaves - 1)
+		run.leaves = (runs->last - run.va) / size + 1;
+	if (runs->count == KVMP_RUNS_MAX) {
+		runs->more = true;
+		runs->next = run.va;
+		return false;
+	}
+	runs->at[runs->count++] = run;
+	return true;
+}
+
+static void
+serve_extents(const struct call *call)
+{
+	struct runs runs = {
+		.at = kvmp_codec_alloc(call->server->codec, KVMP_RUNS_MAX * sizeof(struct kvms_extent)),
+		.first = call->request->extents.first,
+		.last = call->request->extents.last,
+	};
+
+	if (runs.at == NULL) {
+		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
+		return;
+	}
+	if (!kvms_extents(call->client->store->model, call->request->extents.table, run_gather, &runs) &&
+	    runs.count == 0 && !runs.more && call->request->extents.table != 0) {
+		refuse(call, KVMP_ERROR_INVALID, "there is no table %" PRIu64, call->request->extents.table);
+		return;
+	}
+	call->response->type = KVMP_R_EXTENTS;
+	call->response->extents.runs = runs.at;
+	call->response->extents.count = runs.count;
+	call->response->extents.more = runs.more;
+	call->response->extents.next = runs.next;
+}
+
+/* ---- The daemon and its stores ------------------------------------------------------------------ */
+
+static void
+store_status(const struct kvmd_store *store, struct kvmp_store_status *status)
+{
+	*status = (struct kvmp_store_status){
+		.name = store->name,
+		.step = kvms_steps(store->model),
+		.digest = kvms_digest(store->model),
+		.check = store->check,
+		.check_every = store->check_every,
+		.broken = store->broken[0] == '\0' ? NULL : store->broken,
+		.saved = store->saved,
+		.saved_step = store->saved_step,
+		.config = kvms_config(store->model),
+	};
+}
+
+static void
+answer_store(const struct call *call, const struct kvmd_store *store)
+{
+	call->response->type = KVMP_R_STORE;
+	store_status(store, &call->response->store);
+}
+
+/* The store by the request's name; refuses if there is none. */
+static struct kvmd_store *
+store_named(const struct call *call, const char *name)
+{
+	struct kvmd_store *store = kvmd_stores_find(&call->server->stores, name);
+
+	if (store == NULL)
+		refuse(call, KVMP_ERROR_UNKNOWN_STORE, "there is no store \"%s\"", name);
+	return store;
+}
+
+static void
+client_select(struct kvmd_client *client, struct kvmd_store *store)
+{
+	kvmd_store_put(client->store);
+	client->store = kvmd_store_get(store);
+}
+
+static size_t
+features_count(const struct kvmd_server *server)
+{
+	return server->state.db == NULL ? FEATURES - 1 : FEATURES;
+}
+
+static bool
+feature_known(const struct kvmd_server *server, const char *feature)
+{
+	for (size_t i = 0; i < features_count(server); i++)
+		if (strcmp(features[i], feature) == 0)
+			return true;
+	return false;
+}
+
+static void
+serve_hello(const struct call *call)
+{
+	const struct kvmp_hello *hello = &call->request->hello;
+	struct kvmp_response *response = call->response;
+	struct kvmp_store_status *status = kvmp_codec_alloc(call->server->codec, sizeof *status);
+	struct kvmd_store *store;
+
+	if (call->client->greeted) {
+		refuse(call, KVMP_ERROR_HELLO_FIRST, "Hello comes once; use store_select to work on another store");
+		return;
+	}
+	if (hello->version != KVMP_VERSION) {
+		refuse(call, KVMP_ERROR_UNSUPPORTED, "%s speaks version %u of the protocol, the client %u", server_name,
+		       KVMP_VERSION, hello->version);
+		return;
+	}
+	for (size_t i = 0; i < hello->features_count; i++)
+		if (!feature_known(call->server, hello->features[i])) {
+			refuse(call, KVMP_ERROR_UNSUPPORTED, "this %s does not have the feature \"%.64s\"", server_name,
+			       hello->features[i]);
+			return;
+		}
+	store = store_named(call, hello->store);
+	if (store == NULL)
+		return;
+	if (status == NULL) {
+		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
+		return;
+	}
+	client_select(call->client, store);
+	call->client->greeted = true;
+	snprintf(call->client->name, sizeof call->client->name, "%s", hello->client);
+	store_status(store, status);
+	response->type = KVMP_R_HELLO;
+	response->hello.version = KVMP_VERSION;
+	response->hello.server = server_name;
+	response->hello.features = features;
+	response->hello.features_count = features_count(call->server);
+	response->hello.store = status;
+}
+
+/* What a kill would cost, in words. */
+static const char *
+durability(struct kvmd_server *server, const struct kvmd_store *store)
+{
+	uint64_t step;
+
+	if (server->state.db == NULL)
+		return "nothing is kept: the daemon has no state directory (--state-dir)";
+	if (store == NULL || store->model == NULL)
+		return "stores are saved when the daemon ends and on request; what came after is lost if it is killed";
+	step = kvms_steps(store->model);
+	if (!store->saved)
+		snprintf(server->text, sizeof server->text,
+			 "never saved: if the daemon is killed, the store and its %" PRIu64 " operations are lost", step);
+	else if (step == store->saved_step)
+		snprintf(server->text, sizeof server->text, "saved at step %" PRIu64 ": nothing is lost if the daemon is killed",
+			 step);
+	else
+		snprintf(server->text, sizeof server->text,
+			 "saved at step %" PRIu64 " of %" PRIu64 ": if the daemon is killed, what came after is lost",
+			 store->saved_step, step);
+	return server->text;
+}
+
+static void
+serve_status(const struct call *call)
+{
+	struct kvmd_server *server = call->server;
+	const struct kvmd_store *store = call->client->store;
+	struct kvmp_store_status *status = kvmp_codec_alloc(server->codec, sizeof *status);
+
+	if (status == NULL) {
+		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
+		return;
+	}
+	if (store->model != NULL)
+		store_status(store, status);
+	call->response->type = KVMP_R_STATUS;
+	call->response->status = (struct kvmp_status){
+		.server = server_name,
+		.pid = (uint64_t)getpid(),
+		.uptime_seconds = (uint64_t)(monotonic_seconds() - server->started),
+		.connections = server->connections,
+		.requests = server->requests,
+		.stores = server->stores.count,
+		.state_dir = server->state.dir,
+		.durability = durability(server, store),
+		.store = store->model == NULL ? NULL : status,
+	};
+}
+
+static void
+serve_store_list(const struct call *call)
+{
+	const struct kvmd_stores *stores = &call->server->stores;
+	struct kvmp_store_status *list = kvmp_codec_alloc(call->server->codec, stores->count * sizeof *list);
+
+	if (list == NULL) {
+		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
+		return;
+	}
+	for (size_t i = 0; i < stores->count; i++)
+		store_status(stores->at[i], &list[i]);
+	call->response->type = KVMP_R_STORES;
+	call->response->stores.stores = list;
+	call->response->stores.count = stores->count;
+}
+
+static void
+serve_store_create(const struct call *call)
+{
+	struct kvmd_stores *stores = &call->server->stores;
+	const char *name = call->request->store.name;
+	struct kvmd_store *store;
+	struct kvms_refusal why;
+	struct kvms *model;
+
+	if (kvmd_stores_find(stores, name) != NULL) {
+		refuse(call, KVMP_ERROR_STORE_EXISTS, "there is a store \"%s\" already", name);
+		return;
+	}
+	if (stores->count == stores->max) {
+		refuse(call, KVMP_ERROR_LIMIT, "there are %zu stores, as many as this daemon takes (--max-stores)",
+		       stores->count);
+		return;
+	}
+	model = kvms_new(&call->request->store.config, &why);
+	if (model == NULL) {
+		refuse(call, KVMP_ERROR_STORE_REFUSED, "%s%s%s",
+		       why.key < 0 ? "" : kvms_store_row()->args[why.key].name, why.key < 0 ? "" : ": ", why.text);
+		return;
+	}
+	store = kvmd_stores_add(stores, name, model);
+	if (store == NULL) {
+		kvms_free(&model);
+		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for a store");
+		return;
+	}
+	kvmd_log(KVMD_INFO, "created store \"%s\"", name);
+	answer_store(call, store);
+}
+
+static void
+serve_store_drop(const struct call *call)
+{
+	struct kvmd_server *server = call->server;
+	struct kvmd_store *store = store_named(call, call->request->store.name);
+	char why[PERSIST_WHY];
+
+	if (store == NULL)
+		return;
+	if (strcmp(store->name, KVMD_DEFAULT_STORE) == 0) {
+		refuse(call, KVMP_ERROR_INVALID, "store \"%s\" cannot be dropped", store->name);
+		return;
+	}
+	if (!kvmd_state_forget(&server->state, store->name, why, sizeof why)) {
+		refuse(call, KVMP_ERROR_STATE, "store \"%s\" is not dropped: %s", store->name, why);
+		return;
+	}
+	kvmd_log(KVMD_INFO, "dropped store \"%s\" at step %" PRIu64 ", and its snapshots", store->name,
+		 kvms_steps(store->model));
+	kvmd_stores_drop(&server->stores, store);
+	call->response->type = KVMP_R_DONE;
+}
+
+static void
+serve_store_select(const struct call *call)
+{
+	struct kvmd_store *store = store_named(call, call->request->store.name);
+
+	if (store == NULL)
+		return;
+	client_select(call->client, store);
+	answer_store(call, store);
+}
+
+static void
+serve_set_check(const struct call *call)
+{
+	kvmd_store_set_check(call->client->store, call->request->check.check, call->request->check.every);
+	answer_store(call, call->client->store);
+}
+
+/* ---- Snapshots -------------------------------------------------------------------------------- */
+
+static void
+serve_snapshot_save(const struct call *call)
+{
+	char why[PERSIST_WHY];
+
+	if (!kvmd_state_save(&call->server->state, call->client->store, why, sizeof why)) {
+		kvmd_log_limited(KVMD_WARNING, "snapshot_save: %s", why);
+		refuse(call, KVMP_ERROR_STATE, "%s", why);
+		return;
+	}
+	answer_store(call, call->client->store);
+}
+
+static void
+serve_snapshot_load(const struct call *call)
+{
+	char why[PERSIST_WHY];
+
+	if (!kvmd_state_load(&call->server->state, call->client->store, call->request->snapshot, why, sizeof why)) {
+		kvmd_log_limited(KVMD_WARNING, "snapshot_load: %s", why);
+		refuse(call, KVMP_ERROR_STATE, "%s", why);
+		return;
+	}
+	answer_store(call, call->client->store);
+}
+
+/* Snapshots gathered for one answer, in the codec's memory. */
+struct listing {
+	struct kvmp_codec *codec;
+	struct kvmp_snapshot *at;
+	size_t count;
+	size_t capacity;
+	bool full;
+};
+
+static char *
+text_keep(struct kvmp_codec *codec, const char *text)
+{
+	char *copy = kvmp_codec_alloc(codec, strlen(text) + 1);
+
+	return copy == NULL ? NULL : strcpy(copy, text);
+}
+
+static bool
+snapshot_gather(void *arg, const struct persist_snapshot *s)
+{
+	struct listing *l = arg;
+	struct kvmp_snapshot *to;
+
+	if (l->count == l->capacity) {
+		size_t capacity = l->capacity == 0 ? 64 : l->capacity * 2;
+		struct kvmp_snapshot *grown = kvmp_codec_alloc(l->codec, capacity * sizeof *grown);
+
+		if (grown == NULL)
+			return !(l->full = true);
+		if (l->count > 0)
+			memcpy(grown, l->at, l->count * sizeof *grown);
+		l->at = grown;
+		l->capacity = capacity;
+	}
+	to = &l->at[l->count];
+	*to = (struct kvmp_snapshot){ text_keep(l->codec, s->store), s->id, s->step, s->digest,
+				      text_keep(l->codec, s->taken), text_keep(l->codec, s->library) };
+	if (to->store == NULL || to->taken == NULL || to->library == NULL)
+		return !(l->full = true);
+	l->count++;
+	return true;
+}
+
+static void
+serve_snapshot_list(const struct call *call)
+{
+	struct listing listing = { .codec = call->server->codec };
+	char why[PERSIST_WHY];
+
+	if (call->server->state.db == NULL) {
+		refuse(call, KVMP_ERROR_STATE, "this kvmstored keeps no snapshots; start it with --state-dir DIR");
+		return;
+	}
+	if (persist_list(call->server->state.db, snapshot_gather, &listing, why, sizeof why) != PERSIST_OK) {
+		refuse(call, KVMP_ERROR_STATE, "%s", why);
+		return;
+	}
+	if (listing.full) {
+		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
+		return;
+	}
+	call->response->type = KVMP_R_SNAPSHOTS;
+	call->response->snapshots.snapshots = listing.at;
+	call->response->snapshots.count = listing.count;
+}
+
+/* ---- Dispatch ---------------------------------------------------------------------------------- */
+
+static const struct {
+	void (*serve)(const struct call *call);
+	bool needs_store; /* it acts on the connection's store, which may have been dropped */
+} handlers[KVMP_REQUEST_TYPES] = {
+	[KVMP_HELLO] = { serve_hello, false },
+	[KVMP_OP] = { serve_op, true },
+	[KVMP_INSPECT] = { serve_inspect, true },
+	[KVMP_TRANSLATE_MANY] = { serve_translate_many, true },
+	[KVMP_BATCH] = { serve_batch, true },
+	[KVMP_STATUS] = { serve_status, false },
+	[KVMP_STORE_LIST] = { serve_store_list, false },
+	[KVMP_STORE_CREATE] = { serve_store_create, false },
+	[KVMP_STORE_DROP] = { serve_store_drop, false },
+	[KVMP_STORE_SELECT] = { serve_store_select, false },
+	[KVMP_SET_CHECK] = { serve_set_check, true },
+	[KVMP_SNAPSHOT_SAVE] = { serve_snapshot_save, true },
+	[KVMP_SNAPSHOT_LIST] = { serve_snapshot_list, false },
+	[KVMP_SNAPSHOT_LOAD] = { serve_snapshot_load, true },
+	[KVMP_EXTENTS] = { serve_extents, true },
+};
+
+void
+kvmd_serve(struct kvmd_server *server, struct kvmd_client *client, const struct kvmp_request *request,
+	   struct kvmp_response *response)
+{
+	const struct call call = { server, client, request, response };
+
+	response->id = request->id;
+	response->type = KVMP_R_NOTHING;
+	if (!client->greeted && request->type != KVMP_HELLO)
+		refuse(&call, KVMP_ERROR_HELLO_FIRST, "the first request must be Hello");
+	else if (handlers[request->type].needs_store && client->store->model == NULL)
+		refuse(&call, KVMP_ERROR_UNKNOWN_STORE, "store \"%s\" has been dropped; use store_select to work on another",
+		       client->store->name);
+	else
+		handlers[request->type].serve(&call);
+	server->requests++;
+}

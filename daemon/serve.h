@@ -1,0 +1,65 @@
+/*
+ * serve - one request in, one response out.
+ *
+ * No sockets here: daemon/session.c moves the bytes.  Requests are served one
+ * after the other, whole; between two of them every store is at rest.
+ */
+#ifndef KVMD_SERVE_H
+#define KVMD_SERVE_H
+
+#include <time.h>
+
+#include "daemon/state.h"
+#include "daemon/stores.h"
+#include "proto/message.h"
+
+struct kvmd_options;
+
+/* What the daemon is: one of it. */
+struct kvmd_server {
+	struct kvmd_stores stores;
+	struct kvmd_state state;
+	struct kvmp_codec *codec;
+	time_t started; /* monotonic seconds */
+	uint64_t requests;
+	unsigned connections;
+
+	/* memory of the response under way; valid until the next request */
+	struct kvms_outcome outcome;
+	char text[PERSIST_WHY + 256];
+	char finding_text[8][160];
+	const char *findings[8];
+};
+
+/* One connection, as far as its requests are concerned.  Zero-initialise; end with kvmd_client_end(). */
+struct kvmd_client {
+	bool greeted;             /* Hello has been answered */
+	struct kvmd_store *store; /* the store chosen, perhaps dropped since; NULL until greeted */
+	char name[KVMP_CLIENT_NAME_MAX + 1];
+};
+
+/*
+ * Start with no stores but those in the state directory, and "default".
+ *
+ * => gives false, having logged why; there is nothing to end then
+ */
+bool kvmd_server_begin(struct kvmd_server *server, const struct kvmd_options *options);
+
+/* End, with all stores.  Saves nothing. */
+void kvmd_server_end(struct kvmd_server *server);
+
+/*
+ * Carry out one request.
+ *
+ * => gives *response, which leads into the server's memory, the codec's and
+ *    the request's; it must be encoded before the next request
+ */
+void kvmd_serve(struct kvmd_server *server, struct kvmd_client *client, const struct kvmp_request *request,
+		struct kvmp_response *response);
+
+/* An Error as response. */
+void kvmd_error(struct kvmp_response *response, uint64_t id, enum kvmp_error_code code, const char *text, bool closing);
+
+void kvmd_client_end(struct kvmd_client *client);
+
+#endif /* KVMD_SERVE_H */

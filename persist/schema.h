@@ -1,0 +1,20 @@
+/*
+ * schema - the tables of our SQLite files, as text that SQLite keeps.
+ *
+ * The comments are inside the statements, so that ".schema" of the sqlite3
+ * shell shows them to whoever opens a file.
+ */
+#ifndef PERSIST_SCHEMA_H
+#define PERSIST_SCHEMA_H
+
+/* Version of the tables: PRAGMA user_version of a file, snapshot.format of a snapshot. */
+#define PERSIST_FORMAT 1
+
+/* PRAGMA application_id, bytes 68 .. 71 of a file. */
+#define PERSIST_ID_STATE 0x6b766d73    /* "kvms": database of a state directory */
+#define PERSIST_ID_SNAPSHOT 0x6b766d66 /* "kvmf": one snapshot on its own */
+
+/* Statements that make the tables and views in an empty database. */
+extern const char persist_schema[];
+
+#endif /* PERSIST_SCHEMA_H */

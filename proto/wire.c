@@ -1,0 +1,571 @@
+#include "proto/wire.h"
+
+#include <string.h>
+
+#include "proto/codec.h"
+
+/* Wire types of the encoding. */
+enum { TYPE_VARINT = 0, TYPE_FIXED64 = 1, TYPE_LENGTH = 2 };
+
+/* Numbers of the fields of the envelopes, from the schema. */
+enum {
+	REQUEST_ID = 1,
+	REQUEST_DRY_RUN = 2,
+	REQUEST_OP = 4,
+	REQUEST_INSPECT = 5,
+	RESPONSE_ID = 1,
+	RESPONSE_OUTCOME = 4,
+	OUTCOME_CLASS = 1,
+	OUTCOME_NAME = 2,
+	OUTCOME_CAUSE = 3,
+	OUTCOME_DETAIL = 4,
+	OUTCOME_STEP = 5,
+	OUTCOME_RESULT = 6,
+	OUTCOME_INSPECT_RESULT = 7
+};
+
+/* ---- Sizes ------------------------------------------------------------------------- */
+
+static size_t
+varint_size(uint64_t value)
+{
+	/* seven bits a byte, at least one byte */
+	return (size_t)(63 - __builtin_clzll(value | 1)) / 7 + 1;
+}
+
+static size_t
+tag_size(unsigned number)
+{
+	return varint_size((uint64_t)number << 3);
+}
+
+/* A field that holds "size" bytes behind their length. */
+static size_t
+piece_size(unsigned number, size_t size)
+{
+	return tag_size(number) + varint_size(size) + size;
+}
+
+/* Bytes of the numbers of a packed list. */
+static size_t
+packed_size(enum kvmp_form form, const uint64_t *list, size_t words)
+{
+	size_t size = 0;
+
+	if (form == KVMP_FORM_FIXED64_LIST)
+		return words * sizeof *list;
+	for (size_t i = 0; i < words; i++)
+		size += varint_size(list[i]);
+	return size;
+}
+
+/* The values of one side of a row. */
+struct values {
+	uint64_t present; /* bit i: field i is there */
+	const uint64_t *field;
+	const uint64_t *list; /* payload of the lists that are there, in field order */
+};
+
+/* Numbers in list field "i" of the payload. */
+static size_t
+list_words(const struct kvmp_side *side, unsigned i, uint64_t count)
+{
+	return side->forms[i] == KVMP_FORM_BYTES ? (size_t)(count + 7) / 8 :
+						   (size_t)count * kvms_type_arity(side->fields[i].type);
+}
+
+/* Bytes of all fields; false: a form that is not written here. */
+static bool
+side_size(const struct kvmp_side *side, const struct values *v, size_t *size)
+{
+	const uint64_t *list = v->list;
+
+	*size = 0;
+	for (unsigned i = 0; i < side->count; i++) {
+		enum kvmp_form form = side->forms[i];
+		size_t words;
+
+		if ((v->present >> i & 1) == 0)
+			continue;
+		if (form == KVMP_FORM_OTHER)
+			return false;
+		if (form == KVMP_FORM_FIXED64) {
+			*size += tag_size(side->numbers[i]) + sizeof(uint64_t);
+		} else if (form == KVMP_FORM_VARINT) {
+			*size += tag_size(side->numbers[i]) + varint_size(v->field[i]);
+		} else if (form == KVMP_FORM_BYTES) {
+			*size += piece_size(side->numbers[i], (size_t)v->field[i]);
+			list += list_words(side, i, v->field[i]);
+		} else {
+			words = list_words(side, i, v->field[i]);
+			if (words > 0) /* an empty list is not there */
+				*size += piece_size(side->numbers[i], packed_size(form, list, words));
+			list += words;
+		}
+	}
+	return true;
+}
+
+/* ---- Writing ------------------------------------------------------------------------- */
+
+static uint8_t *
+varint_put(uint8_t *at, uint64_t value)
+{
+	for (; value > 0x7f; value >>= 7)
+		*at++ = (uint8_t)(value | 0x80);
+	*at++ = (uint8_t)value;
+	return at;
+}
+
+static uint8_t *
+tag_put(uint8_t *at, unsigned number, unsigned type)
+{
+	return varint_put(at, (uint64_t)number << 3 | type);
+}
+
+static uint8_t *
+fixed64_put(uint8_t *at, uint64_t value)
+{
+	for (unsigned i = 0; i < 8; i++)
+		at[i] = (uint8_t)(value >> 8 * i);
+	return at + 8;
+}
+
+/* Tag and length of what follows. */
+static uint8_t *
+piece_put(uint8_t *at, unsigned number, size_t size)
+{
+	return varint_put(tag_put(at, number, TYPE_LENGTH), size);
+}
+
+static uint8_t *
+text_put(uint8_t *at, unsigned number, const char *text)
+{
+	size_t size = strlen(text);
+
+	at = piece_put(at, number, size);
+	memcpy(at, text, size);
+	return at + size;
+}
+
+static uint8_t *
+list_put(uint8_t *at, unsigned number, enum kvmp_form form, const uint64_t *list, size_t words)
+{
+	if (words == 0)
+		return at;
+	at = piece_put(at, number, packed_size(form, list, words));
+	for (size_t i = 0; i < words; i++)
+		at = form == KVMP_FORM_FIXED64_LIST ? fixed64_put(at, list[i]) : varint_put(at, list[i]);
+	return at;
+}
+
+static uint8_t *
+side_put(uint8_t *at, const struct kvmp_side *side, const struct values *v)
+{
+	const uint64_t *list = v->list;
+
+	for (unsigned i = 0; i < side->count; i++) {
+		unsigned number = side->numbers[i];
+		uint64_t value = v->field[i];
+		size_t words;
+
+		if ((v->present >> i & 1) == 0)
+			continue;
+		switch (side->forms[i]) {
+		case KVMP_FORM_FIXED64:
+			at = fixed64_put(tag_put(at, number, TYPE_FIXED64), value);
+			break;
+		case KVMP_FORM_VARINT:
+			at = varint_put(tag_put(at, number, TYPE_VARINT), value);
+			break;
+		case KVMP_FORM_BYTES:
+			at = piece_put(at, number, (size_t)value);
+			if (value > 0)
+				memcpy(at, list, (size_t)value);
+			at += value;
+			list += list_words(side, i, value);
+			break;
+		case KVMP_FORM_FIXED64_LIST:
+		case KVMP_FORM_VARINT_LIST:
+			words = list_words(side, i, value);
+			at = list_put(at, number, side->forms[i], list, words);
+			list += words;
+			break;
+		case KVMP_FORM_OTHER:
+			break; /* side_size() has refused it */
+		}
+	}
+	return at;
+}
+
+/* Room for a frame of "size" bytes, its header written; NULL: too large, or no memory. */
+static uint8_t *
+frame_begin(struct kvmp_buffer *to, size_t size, size_t max)
+{
+	uint8_t *at = size > max ? NULL : kvmp_buffer_reserve(to, KVMP_FRAME_HEADER + size);
+
+	if (at == NULL)
+		return NULL;
+	kvmp_frame_header(at, size);
+	kvmp_buffer_added(to, KVMP_FRAME_HEADER + size);
+	return at + KVMP_FRAME_HEADER;
+}
+
+bool
+kvmp_wire_request_put(const struct kvmp_request *r, struct kvmp_buffer *to)
+{
+	bool inspect = r->type == KVMP_INSPECT;
+	const struct kvmp_binding *b;
+	struct values v = { UINT64_MAX, r->op.arg, r->op.list };
+	size_t args, op, size;
+	uint8_t *at;
+
+	if (r->type != KVMP_OP && !inspect)
+		return false;
+	b = inspect ? kvmp_request_binding(r->op.code) : kvmp_op_binding(r->op.code);
+	if (!b->args.plain || !side_size(&b->args, &v, &args))
+		return false;
+	op = piece_size(b->row->code, args);
+	size = piece_size(inspect ? REQUEST_INSPECT : REQUEST_OP, op);
+	size += r->id != 0 ? 9 : 0;
+	size += r->dry_run && !inspect ? 2 : 0;
+	at = frame_begin(to, size, KVMP_REQUEST_MAX);
+	if (at == NULL)
+		return false;
+	if (r->id != 0)
+		at = fixed64_put(tag_put(at, REQUEST_ID, TYPE_FIXED64), r->id);
+	if (r->dry_run && !inspect)
+		at = varint_put(tag_put(at, REQUEST_DRY_RUN, TYPE_VARINT), 1);
+	at = piece_put(at, inspect ? REQUEST_INSPECT : REQUEST_OP, op);
+	at = piece_put(at, b->row->code, args);
+	side_put(at, &b->args, &v);
+	return true;
+}
+
+/* The words of an outcome that is not ok. */
+struct words {
+	const char *name;
+	const char *cause; /* NULL: none */
+	bool has_detail;
+};
+
+static struct words
+words_of(const struct kvms_outcome *out)
+{
+	return (struct words){ kvms_outcome_name(out->name), kvms_outcome_cause(out->name),
+			       kvms_outcome_detail(out->name) != NULL };
+}
+
+/* Bytes of an outcome without its result. */
+static size_t
+outcome_size(const struct kvmp_answer *a)
+{
+	size_t size = 2 + (a->has_step ? 1 + varint_size(a->step) : 0);
+
+	if (a->outcome.name != 0) {
+		struct words w = words_of(&a->outcome);
+
+		size += piece_size(OUTCOME_NAME, strlen(w.name));
+		size += w.cause != NULL ? piece_size(OUTCOME_CAUSE, strlen(w.cause)) : 0;
+		size += w.has_detail ? 1 + varint_size(a->outcome.detail) : 0;
+	}
+	return size;
+}
+
+static uint8_t *
+outcome_put(uint8_t *at, const struct kvmp_answer *a)
+{
+	at = varint_put(tag_put(at, OUTCOME_CLASS, TYPE_VARINT), kvms_outcome_class(a->outcome.name));
+	if (a->outcome.name != 0) {
+		struct words w = words_of(&a->outcome);
+
+		at = text_put(at, OUTCOME_NAME, w.name);
+		if (w.cause != NULL)
+			at = text_put(at, OUTCOME_CAUSE, w.cause);
+		if (w.has_detail)
+			at = varint_put(tag_put(at, OUTCOME_DETAIL, TYPE_VARINT), a->outcome.detail);
+	}
+	if (a->has_step)
+		at = varint_put(tag_put(at, OUTCOME_STEP, TYPE_VARINT), a->step);
+	return at;
+}
+
+bool
+kvmp_wire_response_put(const struct kvmp_response *r, struct kvmp_buffer *to)
+{
+	const struct kvmp_answer *a = &r->answer;
+	struct values v = { a->outcome.present, a->outcome.field, a->outcome.list };
+	const struct kvmp_binding *b;
+	size_t results = 0, member = 0, size;
+	unsigned number;
+	bool ok;
+	uint8_t *at;
+
+	if (r->type != KVMP_R_OUTCOME)
+		return false;
+	ok = a->outcome.name == 0;
+	number = a->inspect ? OUTCOME_INSPECT_RESULT : OUTCOME_RESULT;
+	b = a->inspect ? kvmp_request_binding(a->row->code) : kvmp_op_binding(a->row->code);
+	size = outcome_size(a);
+	if (ok) {
+		if (!b->results.plain || !side_size(&b->results, &v, &results))
+			return false;
+		member = piece_size(a->row->code, results);
+		size += piece_size(number, member);
+	}
+	at = frame_begin(to, 9 + piece_size(RESPONSE_OUTCOME, size), KVMP_RESPONSE_MAX);
+	if (at == NULL)
+		return false;
+	at = fixed64_put(tag_put(at, RESPONSE_ID, TYPE_FIXED64), r->id);
+	at = outcome_put(piece_put(at, RESPONSE_OUTCOME, size), a);
+	if (ok) {
+		at = piece_put(at, number, member);
+		at = piece_put(at, a->row->code, results);
+		side_put(at, &b->results, &v);
+	}
+	return true;
+}
+
+/* ---- Reading ---------------------------------------------------------------------------- */
+
+/* What is left of a message. */
+struct rest {
+	const uint8_t *at;
+	const uint8_t *end;
+};
+
+/* A number in as few bytes as it needs. */
+static bool
+varint_get(struct rest *in, uint64_t *value)
+{
+	unsigned shift = 0;
+	uint8_t byte;
+
+	*value = 0;
+	do {
+		if (in->at == in->end || shift > 63)
+			return false;
+		byte = *in->at++;
+		if (shift == 63 && byte > 1)
+			return false;
+		*value |= (uint64_t)(byte & 0x7f) << shift;
+		shift += 7;
+	} while (byte > 0x7f);
+	return byte != 0 || shift == 7;
+}
+
+static bool
+fixed64_get(struct rest *in, uint64_t *value)
+{
+	if (in->end - in->at < 8)
+		return false;
+	*value = 0;
+	for (unsigned i = 0; i < 8; i++)
+		*value |= (uint64_t)in->at[i] << 8 * i;
+	in->at += 8;
+	return true;
+}
+
+/* If the next byte is this field's tag, take it.  For numbers below 16. */
+static bool
+tag_take(struct rest *in, unsigned number, unsigned type)
+{
+	if (in->at == in->end || *in->at != (number << 3 | type))
+		return false;
+	in->at++;
+	return true;
+}
+
+/* A length and that many bytes. */
+static bool
+piece_get(struct rest *in, struct rest *piece)
+{
+	uint64_t size;
+
+	if (!varint_get(in, &size) || size > (uint64_t)(in->end - in->at))
+		return false;
+	piece->at = in->at;
+	piece->end = in->at += size;
+	return true;
+}
+
+/* The last piece of a message: nothing may be behind it. */
+static bool
+last_get(struct rest *in, struct rest *piece)
+{
+	return piece_get(in, piece) && in->at == in->end;
+}
+
+/* A oneof's only member: its code, and what is in it. */
+static bool
+member_get(struct rest *in, unsigned *code, struct rest *piece)
+{
+	uint64_t tag;
+
+	if (!varint_get(in, &tag) || (tag & 7) != TYPE_LENGTH || tag >> 3 > UINT16_MAX || !last_get(in, piece))
+		return false;
+	*code = (unsigned)(tag >> 3);
+	return true;
+}
+
+/* The list of a side; one list only is read here. */
+struct list {
+	const uint64_t *at;
+	size_t words;
+};
+
+static bool
+list_get(const struct kvmp_side *side, unsigned i, struct rest *in, struct kvmp_arena *arena, struct list *list,
+	 uint64_t *count)
+{
+	unsigned arity = kvms_type_arity(side->fields[i].type);
+	struct rest piece;
+	size_t words = 0;
+	uint64_t *to;
+
+	if (list->words > 0 || !piece_get(in, &piece) || piece.at == piece.end)
+		return false;
+	if (side->forms[i] == KVMP_FORM_FIXED64_LIST && (piece.end - piece.at) % 8 == 0)
+		words = (size_t)(piece.end - piece.at) / 8;
+	else if (side->forms[i] == KVMP_FORM_VARINT_LIST)
+		for (const uint8_t *at = piece.at; at < piece.end; at++)
+			words += *at <= 0x7f;
+	if (words == 0 || words > KVMP_LIST_MAX || words % arity != 0 ||
+	    (side->fields[i].type == KVMS_RANGE && words != arity))
+		return false;
+	to = kvmp_arena_alloc(arena, words * sizeof *to);
+	if (to == NULL)
+		return false;
+	for (size_t k = 0; k < words; k++)
+		if (!(side->forms[i] == KVMP_FORM_FIXED64_LIST ? fixed64_get(&piece, &to[k]) : varint_get(&piece, &to[k])))
+			return false;
+	*list = (struct list){ to, words };
+	*count = words / arity;
+	return piece.at == piece.end;
+}
+
+/* One field behind its tag. */
+static bool
+field_get(const struct kvmp_side *side, unsigned i, unsigned type, struct rest *in, struct kvmp_arena *arena,
+	  struct list *list, uint64_t *value)
+{
+	switch (side->forms[i]) {
+	case KVMP_FORM_FIXED64:
+		return type == TYPE_FIXED64 && fixed64_get(in, value);
+	case KVMP_FORM_VARINT:
+		return type == TYPE_VARINT && varint_get(in, value) && *value <= side->most[i] &&
+		       (!side->checked[i] || kvmp_scalar_fits(side->fields[i].type, *value));
+	case KVMP_FORM_FIXED64_LIST:
+	case KVMP_FORM_VARINT_LIST:
+		return type == TYPE_LENGTH && list_get(side, i, in, arena, list, value);
+	case KVMP_FORM_BYTES:
+	case KVMP_FORM_OTHER:
+		return false;
+	}
+	return false;
+}
+
+/* All fields, ascending; "present" gets which were there. */
+static bool
+side_get(const struct kvmp_side *side, struct rest *in, struct kvmp_arena *arena, uint64_t *field, uint64_t *present,
+	 struct list *list)
+{
+	unsigned i = 0;
+
+	while (in->at < in->end) {
+		uint64_t tag;
+
+		if (!varint_get(in, &tag))
+			return false;
+		while (i < side->count && side->numbers[i] < tag >> 3)
+			i++;
+		if (i == side->count || side->numbers[i] != tag >> 3 ||
+		    !field_get(side, i, (unsigned)(tag & 7), in, arena, list, &field[i]))
+			return false;
+		*present |= UINT64_C(1) << i;
+		i++;
+	}
+	return true;
+}
+
+bool
+kvmp_wire_request_get(const uint8_t *data, size_t size, struct kvmp_arena *arena, struct kvmp_request *r)
+{
+	struct rest in = { data, data + size }, op, args;
+	const struct kvmp_binding *b;
+	struct list list = { NULL, 0 };
+	uint64_t present = 0;
+	unsigned code;
+
+	r->id = 0;
+	r->dry_run = false;
+	if (tag_take(&in, REQUEST_ID, TYPE_FIXED64) && !fixed64_get(&in, &r->id))
+		return false;
+	if (in.end - in.at >= 2 && in.at[0] == (REQUEST_DRY_RUN << 3 | TYPE_VARINT) && in.at[1] <= 1) {
+		r->dry_run = in.at[1] == 1;
+		in.at += 2;
+	}
+	if (tag_take(&in, REQUEST_OP, TYPE_LENGTH))
+		r->type = KVMP_OP;
+	else if (!r->dry_run && tag_take(&in, REQUEST_INSPECT, TYPE_LENGTH))
+		r->type = KVMP_INSPECT;
+	else
+		return false;
+	if (!last_get(&in, &op) || !member_get(&op, &code, &args))
+		return false;
+	b = r->type == KVMP_OP ? kvmp_op_binding(code) : kvmp_request_binding(code);
+	if (b == NULL || !b->args.plain)
+		return false;
+	r->op.code = code;
+	for (unsigned i = 0; i < b->args.count; i++)
+		r->op.arg[i] = b->args.fields[i].value;
+	if (!side_get(&b->args, &args, arena, r->op.arg, &present, &list))
+		return false;
+	r->op.list = list.at;
+	return (b->args.required & ~present) == 0;
+}
+
+/* What stands in an outcome that is ok before its result. */
+static bool
+outcome_get(struct rest *in, struct kvmp_answer *a)
+{
+	uint64_t class;
+
+	if (!tag_take(in, OUTCOME_CLASS, TYPE_VARINT) || !varint_get(in, &class) || class != KVMS_OK)
+		return false;
+	a->has_step = tag_take(in, OUTCOME_STEP, TYPE_VARINT);
+	a->step = 0;
+	return !a->has_step || varint_get(in, &a->step);
+}
+
+bool
+kvmp_wire_response_get(const uint8_t *data, size_t size, struct kvmp_arena *arena, struct kvmp_response *r)
+{
+	struct rest in = { data, data + size }, outcome, result, fields;
+	struct kvmp_answer *a = &r->answer;
+	const struct kvmp_binding *b;
+	struct list list = { NULL, 0 };
+	unsigned code;
+
+	r->type = KVMP_R_OUTCOME;
+	if (!tag_take(&in, RESPONSE_ID, TYPE_FIXED64) || !fixed64_get(&in, &r->id) ||
+	    !tag_take(&in, RESPONSE_OUTCOME, TYPE_LENGTH) || !last_get(&in, &outcome) || !outcome_get(&outcome, a))
+		return false;
+	a->inspect = !tag_take(&outcome, OUTCOME_RESULT, TYPE_LENGTH);
+	if (a->inspect && !tag_take(&outcome, OUTCOME_INSPECT_RESULT, TYPE_LENGTH))
+		return false;
+	if (!last_get(&outcome, &result) || !member_get(&result, &code, &fields))
+		return false;
+	b = a->inspect ? kvmp_request_binding(code) : kvmp_op_binding(code);
+	if (b == NULL || !b->results.plain)
+		return false;
+	memset(&a->outcome, 0, sizeof a->outcome);
+	a->row = b->row;
+	if (!side_get(&b->results, &fields, arena, a->outcome.field, &a->outcome.present, &list))
+		return false;
+	a->outcome.present |= b->results.lists;
+	/* lent to the reader, who does not write through it */
+	a->outcome.list = (uint64_t *)(uintptr_t)list.at;
+	a->outcome.list_count = list.words;
+	return true;
+}

@@ -1,0 +1,106 @@
+/*
+ * store_kit - what the tests of the store share: stores and steps from lines
+ * of text, everything visible in one number, and a generator of numbers.
+ *
+ * Every function that can fail asserts, naming the line of the test it was
+ * called from.  Texts it gives live until eight further calls.
+ */
+#ifndef TESTS_STORE_KIT_H
+#define TESTS_STORE_KIT_H
+
+#include <criterion/criterion.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/int.h"
+
+#define KIT_PRINTF(text, first) __attribute__((format(printf, text, first)))
+#define KIT_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* Vmalloc ranges that tests often use; the default's start and end. */
+#define KIT_VMALLOC UINT64_C(0xffffc00000000000)
+#define KIT_VMALLOC_END UINT64_C(0xffffe00000000000)
+
+/* ---- Stores ---------------------------------------------------------------- */
+
+/* A store from the keys of a store line: kit_new("max_paddr=0x%x", ...). */
+struct kvms *kit_new_at(int line, const char *format, ...) KIT_PRINTF(2, 3);
+#define kit_new(...) kit_new_at(__LINE__, __VA_ARGS__)
+
+/* The refusal of such keys as "KEY: text" ("-" if no key is at fault), or "" if they make a store. */
+const char *kit_refusal_at(int line, const char *format, ...) KIT_PRINTF(2, 3);
+#define kit_refusal(...) kit_refusal_at(__LINE__, __VA_ARGS__)
+
+/* ---- Steps and questions, as text ------------------------------------------------ */
+
+/* An operation from its trace text.  The list belongs to the kit, until eight further calls. */
+struct kvms_op kit_op_at(int line, const char *format, ...) KIT_PRINTF(2, 3);
+#define kit_op(...) kit_op_at(__LINE__, __VA_ARGS__)
+
+/* Apply an operation; its outcome as a trace prints it. */
+const char *kit_step_at(int line, struct kvms *s, const char *format, ...) KIT_PRINTF(3, 4);
+#define kit_step(s, ...) kit_step_at(__LINE__, s, __VA_ARGS__)
+
+/* The same; the outcome must be exactly this text. */
+void kit_want_at(int line, struct kvms *s, const char *want, const char *format, ...) KIT_PRINTF(4, 5);
+#define kit_want(s, want, ...) kit_want_at(__LINE__, s, want, __VA_ARGS__)
+
+/* The same; the outcome must be of class ok.  Gives the named result field (NULL: 0). */
+uint64_t kit_ok_at(int line, struct kvms *s, const char *field, const char *format, ...) KIT_PRINTF(4, 5);
+#define kit_ok(s, ...) kit_ok_at(__LINE__, s, NULL, __VA_ARGS__)
+#define kit_get(s, field, ...) kit_ok_at(__LINE__, s, field, __VA_ARGS__)
+
+/* The status of an operation given as text. */
+enum kvms_status kit_status_at(int line, struct kvms *s, const char *format, ...) KIT_PRINTF(3, 4);
+#define kit_status(s, ...) kit_status_at(__LINE__, s, __VA_ARGS__)
+
+/* Ask an inspection request; the answer as a trace prints it. */
+const char *kit_ask_at(int line, struct kvms *s, const char *format, ...) KIT_PRINTF(3, 4);
+#define kit_ask(s, ...) kit_ask_at(__LINE__, s, __VA_ARGS__)
+
+/* The same; the answer must be exactly this text. */
+void kit_see_at(int line, struct kvms *s, const char *want, const char *format, ...) KIT_PRINTF(4, 5);
+#define kit_see(s, want, ...) kit_see_at(__LINE__, s, want, __VA_ARGS__)
+
+/* The name of an outcome, "ok" for ok. */
+const char *kit_outcome(unsigned name);
+
+/* ---- The whole of a store ------------------------------------------------------------ */
+
+/* One number over everything a caller can see: digest, elements, leaves, answers of requests, steps left out. */
+uint64_t kit_visible(struct kvms *s);
+
+/* Every law holds. */
+void kit_sound_at(int line, struct kvms *s);
+#define kit_sound(s) kit_sound_at(__LINE__, s)
+
+/* Names of the laws that fired, ascending, with blanks between: "acct.rc_exact slot.rc_legal". */
+const char *kit_fired(const struct kvms_findings *findings);
+
+/* The elements that kvms_visit() gives: how many, and the sum of their mix() values. */
+uint64_t kit_elements(struct kvms *s, uint64_t *sum);
+
+/* ---- Numbers ---------------------------------------------------------------------------- */
+
+struct kit_random {
+	uint64_t state;
+};
+
+uint64_t kit_draw(struct kit_random *r);
+/* 0 .. below - 1 */
+uint64_t kit_below(struct kit_random *r, uint64_t below);
+
+/*
+ * How often a long test shall loop: "count" in full, less under sanitizers.
+ * KVMS_TEST_SCALE in the environment is a percentage that overrides it.
+ */
+uint64_t kit_scaled(uint64_t count);
+
+/* True in a build with the address sanitizer. */
+bool kit_sanitized(void);
+
+#endif /* TESTS_STORE_KIT_H */

@@ -1,0 +1,656 @@
+/* Traces against a store: replay, run, bindings of ids, reports; the generator; comparison with a kernel's own words.
+ */
+#include "trace/bind.h"
+#include "trace/compare.h"
+#include "trace/gen.h"
+#include "trace/replay.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- A run, and what came of it -------------------------------------------------- */
+
+struct played {
+	enum kvt_result result;
+	struct kvt_statistics statistics;
+	struct kvms_refusal refusal;
+	char *report;
+	char *printed;
+	uint64_t digest; /* of the store at the end */
+};
+
+struct play {
+	bool keep_going;
+	bool run;
+	bool has_base;
+	uint64_t base_digest;
+	char snapshot[64];
+	const char *stop_at; /* comment that ends the run */
+	unsigned comments;
+	struct kvms *store;
+};
+
+static struct kvt_target *
+open_embedded(void *arg, const struct kvms_op *config, const struct kvt_base *base, struct kvms_refusal *why)
+{
+	struct play *play = arg;
+
+	play->store = kvms_new(config, why);
+	if (base != NULL) {
+		play->has_base = true;
+		play->base_digest = base->digest;
+		snprintf(play->snapshot, sizeof play->snapshot, "%s", base->snapshot != NULL ? base->snapshot : "-");
+	}
+	return play->store != NULL ? kvt_target_embedded(play->store, true) : NULL;
+}
+
+static bool
+see_comment(void *arg, const char *text, uint64_t line, struct kvt_target *target)
+{
+	struct play *play = arg;
+
+	(void)line;
+	(void)target;
+	play->comments++;
+	return play->stop_at == NULL || strcmp(text, play->stop_at) != 0;
+}
+
+static struct played
+play_text(struct play *play, const char *text)
+{
+	struct kvt_replay r = { .arg = play, .open = open_embedded, .comment = see_comment };
+	struct played played = { 0 };
+	size_t size;
+	char error[512];
+	struct kvt_input *in = kvt_input_memory("t.kvt", text, strlen(text), error, sizeof error);
+
+	r.keep_going = play->keep_going;
+	r.report = open_memstream(&played.report, &size);
+	r.print = play->run ? open_memstream(&played.printed, &size) : NULL;
+	played.result = kvt_replay(&r, in, "t.kvt");
+	played.statistics = r.statistics;
+	played.refusal = r.refusal;
+	if (r.target != NULL)
+		r.target->digest(r.target, &played.digest);
+	fclose(r.report);
+	if (r.print != NULL)
+		fclose(r.print);
+	kvt_target_close(&r.target);
+	kvt_input_close(&in);
+	return played;
+}
+
+static void
+played_free(struct played *played)
+{
+	free(played->report);
+	free(played->printed);
+}
+
+/* Lines behind a header: how the run ends, and what the report must contain. */
+static void
+expect_run(const char *lines, bool keep_going, enum kvt_result result, const char *says)
+{
+	struct play play = { .keep_going = keep_going };
+	struct played played;
+	char text[8192];
+
+	snprintf(text, sizeof text, "kvmtrace 1\n%s", lines);
+	played = play_text(&play, text);
+	cr_expect_eq(played.result, result, "%s\nresult %d, not %d:\n%s", lines, played.result, result, played.report);
+	cr_expect(says == NULL ? *played.report == '\0' : strstr(played.report, says) != NULL, "%s\nsaid:\n%s", lines,
+		  played.report);
+	played_free(&played);
+}
+
+/* The kernel side's example of the catalogue. */
+static const char example[] =
+    "kvmtrace 1\n"
+    "store vmalloc=[0xffffc90000000000..0xffffe90000000000,0xffffffffc0000000..0xffffffffff000000]\n"
+    "expect digest=0x433cf8eece5e04d0\n"
+    "frame_from_unused paddr=0x1000 -> ok frame=1\n"
+    "frame_from_unused paddr=0x2000 -> ok frame=2\n"
+    "frame_clone frame=1 -> ok frame=3\n"
+    "kvirt_map_frames_at start=0xffffc90000000000 area_size=0x3000 map_offset=0x1000 frames=[1] prop=rw:wb -> ok "
+    "area=1\n"
+    "kvirt_reserve_at start=0xffffc90000003000 area_size=0x400000 -> ok area=2\n"
+    "kvirt_reserve_at start=0xffffc90000002000 area_size=0x2000 -> err RangeAllocError\n"
+    "kvirt_map_frames_into area=2 va=0xffffc90000003000 frames=[2] prop=rwad:wb+global -> ok\n"
+    "kvirt_map_untracked_into area=2 va=0xffffc90000200000 paddr_start=0x40000000 paddr_end=0x40200000 prop=rw:wb -> "
+    "ok "
+    "leaves=1\n"
+    "kvirt_protect_range area=2 start=0xffffc90000200000 end=0xffffc90000201000 clear=w -> ok leaves=1\n"
+    "kvirt_query area=1 va=0xffffc90000001234 -> ok frame=4 paddr=0x1000\n"
+    "kvirt_peek area=1 va=0xffffc90000000000 -> ok found=false level=1\n"
+    "kvirt_reserve_at start=0xffffffffc0000000 area_size=0x5000 -> ok area=3\n"
+    "kvirt_map_frames_into area=3 va=0xffffffffc0000000 frames=[4,3] prop=rw:wb -> ok\n"
+    "kvirt_protect_range area=3 start=0xffffffffc0000000 end=0xffffffffc0001000 set=x clear=w -> ok leaves=1\n"
+    "kvirt_map_frames area_size=0x2000 frames=[] prop=rw:wb -> ok area=4\n"
+    "kvirt_unmap_range area=2 start=0xffffc90000003000 end=0xffffc90000200000 -> ok leaves=1 subtrees=0\n"
+    "kvirt_unreserve area=2 -> pre area_mapped\n"
+    "boot_map va=0xffff888000000000 paddr_start=0x0 paddr_end=0x400000 prop=rw:wb+global -> ok leaves=2\n"
+    "boot_protect_range start=0xffff888000001000 end=0xffff888000002000 clear=w global=clear -> ok leaves=1\n"
+    "kvirt_drop area=1 -> ok leaves=1 subtrees=0\n"
+    "kvirt_drop area=2 -> ok subtrees=1\n"
+    "expect frame paddr=0x1000 -> rc=2 h=0 p=2\n"
+    "expect translate table=kernel va=0xffff888000001010 -> paddr=0x1010 level=1 prop=r:wb\n"
+    "expect inv=ok\n"
+    "expect digest=0x98fb2168a194272d\n";
+
+Test(replay, the_example_of_the_catalogue_passes)
+{
+	struct play play = { 0 };
+	struct played played = play_text(&play, example);
+
+	cr_expect_eq(played.result, KVT_PASSED);
+	cr_expect_str_eq(played.report, "");
+	cr_expect_eq(played.statistics.ops, 21);
+	cr_expect_eq(played.statistics.outcomes[KVMS_OK], 19);
+	cr_expect_eq(played.statistics.outcomes[KVMS_PRE], 1);
+	cr_expect_eq(played.statistics.outcomes[KVMS_ERR], 1);
+	cr_expect_eq(played.statistics.expects, 5);
+	cr_expect_eq(played.statistics.lines, 28);
+	cr_expect_eq(played.digest, 0x98fb2168a194272d);
+	played_free(&played);
+}
+
+Test(replay, only_what_is_recorded_is_compared)
+{
+	static const char *const good[] = {
+		"frame_alloc\n",
+		"frame_alloc -> ok\n",
+		"frame_alloc -> ok paddr=0\n",
+		"frame_alloc -> ok paddr=0x0 frame=0x1\n",
+		"frame_drop frame=1 -> pre\n",
+		"frame_drop frame=1 -> pre unknown_frame\n",
+		"frame_alloc @t=1 @cpu=x -> ok @note=\"a b\"\n",
+	};
+	static const char *const bad[] = {
+		"frame_alloc -> err\n",
+		"frame_alloc -> ok frames\n",
+		"frame_alloc -> ok paddr=0x1000\n",
+		"frame_alloc -> ok paddr=zero\n",
+		"frame_alloc -> ok pages=1\n",
+		"frame_drop frame=1 -> pre unknown_area\n",
+		"frame_drop frame=1 -> pre unknown_frame last=true\n",
+		"frame_drop frame=1 -> pre unknown_frame holder=1\n",
+		"frame_drop frame=1 -> ok\n",
+		"kvirt_reserve area_size=1 -> panic area_size_unaligned area=1\n",
+		"expect digest=1\n",
+		"expect inv=[slot.rc_legal]\n",
+		"expect inv=fine\n",
+		"expect nodes=256\n",
+		"expect areas=[1:0..1]\n",
+		"expect frame paddr=0xffffffffffff0000 rc=0\n",
+		"expect frame paddr=0xffffffffffff0000\n",
+		"expect frame paddr=0 foo=1\n",
+	};
+
+	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+		expect_run(good[i], false, KVT_PASSED, NULL);
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+		expect_run(bad[i], false, KVT_DIVERGED, "t.kvt:2: the ");
+}
+
+Test(replay, a_created_id_that_does_not_come_is_a_mismatch)
+{
+	expect_run("frame_alloc -> ok frame=1\n"
+		   "kvirt_map_frames area_size=0x1000 frames=[1] prop=rw:wb -> ok area=1\n"
+		   "kvirt_query area=1 va=0xffffdffffffff000 -> ok frame=9\n"
+		   "kvirt_reserve area_size=0x1000 -> ok area=2\n"
+		   "kvirt_query area=2 va=0xffffdfffffffe000 -> ok frame=10\n",
+		   false, KVT_DIVERGED, "t.kvt:6: the outcome differs");
+}
+
+Test(replay, recorded_ids_are_bound_to_actual_ones)
+{
+	/* by kind, the newest binding counts, an id without one stands for itself */
+	expect_run("frame_alloc -> ok frame=70 paddr=0\n"
+		   "frame_alloc -> ok frame=71 paddr=0x1000\n"
+		   "frame_clone frame=71 -> ok frame=72\n"
+		   "kvirt_map_frames area_size=0x3000 frames=[71,0x46] prop=rw:wb -> ok area=70\n"
+		   "kvirt_peek area=70 va=0xffffdfffffffd000 -> ok paddr=0x1000\n"
+		   "frame_alloc -> ok frame=72 paddr=0x2000\n"
+		   "frame_drop frame=72 -> ok last=true\n"
+		   "frame_drop frame=3 -> ok last=false\n"
+		   "frame_drop frame=70 -> pre unknown_frame\n",
+		   false, KVT_PASSED, NULL);
+	/* two recorded ids may swap */
+	expect_run("frame_alloc -> ok frame=2 paddr=0\n"
+		   "frame_alloc -> ok frame=1 paddr=0x1000\n"
+		   "frame_drop frame=2 -> ok last=true\n"
+		   "frame_alloc -> ok frame=3 paddr=0\n"
+		   "frame_drop frame=1 -> ok last=true\n"
+		   "frame_alloc -> ok frame=1 paddr=0x1000\n"
+		   "frame_drop frame=1 -> ok\n",
+		   false, KVT_PASSED, NULL);
+}
+
+Test(replay, a_line_binds_if_both_sides_succeed_even_where_they_differ)
+{
+	expect_run("frame_alloc -> ok frame=9 paddr=0x5000\nframe_drop frame=9 -> ok\n", true, KVT_DIVERGED,
+		   "t.kvt:2:");
+	expect_run("frame_alloc -> err NoMemory frame=9\nframe_drop frame=9 -> pre\n", true, KVT_DIVERGED, "t.kvt:2:");
+}
+
+Test(replay, arguments_of_expect_lines_are_translated_and_their_results_are_not)
+{
+	expect_run("kvirt_reserve area_size=0x1000 -> ok area=5\n"
+		   "expect areas=[1:0xffffdffffffff000..0xffffe00000000000]\n",
+		   false, KVT_PASSED, NULL);
+	expect_run("frame_alloc -> ok frame=8\nexpect who_holds paddr=0 -> frames=[1]\n", false, KVT_PASSED, NULL);
+}
+
+Test(replay, numbers_compare_by_value_and_words_by_text)
+{
+	expect_run("frame_alloc -> ok frame=1\n"
+		   "kvirt_map_frames area_size=8192 frames=[1] prop=wr:wb -> ok nodes_allocated=0x2\n"
+		   "kvirt_peek area=1 va=0xffffdfffffffe000 -> ok prop=wr:wb tracked=true level=0x1\n"
+		   "expect frame paddr=0 rc=0x1 usage=Frame kind=untyped p=1\n"
+		   "expect free_va=[0xFFFFC00000000000..0xffffdfffffffe000]\n",
+		   false, KVT_PASSED, NULL);
+}
+
+Test(replay, the_report_shows_both_sides_and_the_state_around)
+{
+	struct play play = { 0 };
+	struct played played = play_text(&play, "kvmtrace 1\n"
+						"frame_alloc -> ok frame=7\n"
+						"kvirt_map_frames area_size=0x1000 frames=[7] prop=rw:wb -> ok area=4\n"
+						"gap ops=3\n"
+						"kvirt_peek area=4 va=0xffffdffffffff000 -> ok paddr=0x3000 level=1\n");
+	static const char *const parts[] = {
+		"t.kvt:5: the outcome differs, after the gap at line 4\n",
+		"  kvirt_peek area=4 va=0xffffdffffffff000\n",
+		"  that is, with the store's ids: kvirt_peek area=1 va=0xffffdffffffff000\n",
+		"  expected: ok level=1 paddr=0x3000\n",
+		"  actual:   ok found=true start=0xffffdffffffff000 end=0xffffe00000000000 level=1 paddr=0x0",
+		"  * paddr            0x3000                   0x0\n",
+		"    level            1                        1\n",
+		"  area 1: 0xffffdffffffff000..0xffffe00000000000 (0x1000 bytes)\n",
+		"  walk of table kernel to 0xffffdffffffff000:\n",
+		"    level 1  node 0x7fefd000  index 511  word 0x8010000000000083\n",
+		"  frame 0x0: rc=1 usage=Frame",
+		"  held by: frames=[] segments=[] uniques=[] lists=[] mappings=[kernel:0xffffdffffffff000]",
+	};
+
+	cr_expect_eq(played.result, KVT_DIVERGED);
+	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+		cr_expect_not_null(strstr(played.report, parts[i]), "missing: %s\nin:\n%s", parts[i], played.report);
+	played_free(&played);
+}
+
+Test(replay, it_stops_at_the_first_divergence_or_lists_all)
+{
+	static const char trace[] =
+	    "kvmtrace 1\nframe_alloc -> err\nframe_alloc -> err\nexpect nodes=1\nframe_alloc -> ok\n";
+	struct play play = { 0 };
+	struct played played = play_text(&play, trace);
+
+	cr_expect_eq(played.result, KVT_DIVERGED);
+	cr_expect_eq(played.statistics.ops, 1);
+	cr_expect_eq(played.statistics.divergences, 1);
+	played_free(&played);
+	play.keep_going = true;
+	played = play_text(&play, trace);
+	cr_expect_eq(played.result, KVT_DIVERGED);
+	cr_expect_eq(played.statistics.ops, 3);
+	cr_expect_eq(played.statistics.divergences, 3);
+	cr_expect_not_null(strstr(played.report, "t.kvt:4: the answer differs"));
+	played_free(&played);
+}
+
+Test(replay, a_syntax_error_stops_before_its_line_runs)
+{
+	struct play play = { 0 };
+	struct played played = play_text(&play, "kvmtrace 1\nframe_alloc\nframe_alloc -> ok frame=x\nframe_alloc\n");
+
+	cr_expect_eq(played.result, KVT_SYNTAX);
+	cr_expect_eq(played.statistics.ops, 1);
+	cr_expect_str_eq(played.report, "t.kvt:3:25: expected u64 (decimal or 0x hex), found 'x'\n");
+	played_free(&played);
+	expect_run("", false, KVT_PASSED, NULL);
+	played = play_text(&play, "# nothing\n");
+	cr_expect_eq(played.result, KVT_SYNTAX);
+	cr_expect_str_eq(played.report, "t.kvt:1:1: expected 'kvmtrace 1', found end of file\n");
+	played_free(&played);
+}
+
+Test(replay, a_broken_limit_names_the_key)
+{
+	static const char *const cases[][2] = {
+		{ "store ncpu=0\nframe_alloc\n", "t.kvt:2:1: ncpu out of limits\n" },
+		{ "# c\nstore max_paddr=0x1001 ncpu=65 # c\n", "t.kvt:3:1: max_paddr out of limits\n" },
+		{ "store ncpu=0\nfoo\n", "t.kvt:2:1: ncpu out of limits\n" },
+		{ "store vmalloc=[]\n", "t.kvt:2:1: vmalloc out of limits\n" },
+		{ "store reserve=[0x0..0x2000] mmio=[0x1000..0x3000]\n", "t.kvt:2:1: mmio out of limits\n" },
+	};
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+		expect_run(cases[i][0], false, KVT_SYNTAX, cases[i][1]);
+}
+
+Test(replay, a_base_line_names_the_state_to_start_from)
+{
+	struct play play = { 0 };
+	struct played played = play_text(
+	    &play, "kvmtrace 1\nstore\nbase digest=0x89724308c7d7aa90 snapshot=\"a \\\"b\\\"\"\nframe_alloc\n");
+
+	cr_expect_eq(played.result, KVT_PASSED, "%s", played.report);
+	cr_expect(play.has_base);
+	cr_expect_eq(play.base_digest, 0x89724308c7d7aa90);
+	cr_expect_str_eq(play.snapshot, "a \"b\"");
+	played_free(&played);
+	expect_run("store\nbase digest=0x1\nframe_alloc\n", false, KVT_DIVERGED,
+		   "t.kvt:3: the state to start from differs\n  expected: digest=0x0000000000000001\n"
+		   "  actual:   digest=0x89724308c7d7aa90\n");
+}
+
+Test(replay, comments_are_told_and_may_end_the_run)
+{
+	struct play play = { .stop_at = "# MARK" };
+	struct played played =
+	    play_text(&play, "kvmtrace 1\n# one\nframe_alloc # not alone\n# two\n# MARK\nframe_alloc\n# three\n");
+
+	cr_expect_eq(played.result, KVT_PASSED);
+	cr_expect_eq(play.comments, 3);
+	cr_expect_eq(played.statistics.ops, 1);
+	cr_expect(played.statistics.stopped);
+	played_free(&played);
+}
+
+/* ---- Run ----------------------------------------------------------------------------------- */
+
+Test(run, it_prints_canonical_lines_with_actual_outcomes_and_keeps_the_rest)
+{
+	struct play play = { .run = true };
+	struct played played =
+	    play_text(&play, "# first\nkvmtrace 1 # header\n\nstore ncpu=2 # two\n# held\n"
+			     "frame_alloc meta=1 -> err NoMemory # c\nframe_alloc @t=1 -> ok frame=9\n"
+			     "frame_drop frame=9\ngap ops=0x10\nexpect nodes=257\n");
+
+	cr_expect_eq(played.result, KVT_PASSED, "%s", played.report);
+	cr_expect_str_eq(played.printed,
+			 "# first\nkvmtrace 1 # header\n\n"
+			 "store arch=x86_64 max_paddr=0x80000000 rc_max=0x7fffffffffffffff ncpu=2 "
+			 "vmalloc=0xffffc00000000000..0xffffe00000000000 boot=minimal kernel=0x8000000..0x9000000 "
+			 "reserve=[] mmio=[] "
+			 "# two\n# held\n"
+			 "frame_alloc zeroed=true kind=untyped meta=0x1 -> ok frame=1 paddr=0x0 # c\n"
+			 "frame_alloc zeroed=true kind=untyped meta=0x0 @t=1 -> ok frame=2 paddr=0x1000\n"
+			 "frame_drop frame=2 -> ok last=true\ngap ops=16\nexpect nodes=257\n");
+	played_free(&played);
+}
+
+Test(run, what_it_prints_replays_and_prints_the_same)
+{
+	struct play play = { .run = true };
+	struct played one = play_text(&play, example), two, three;
+
+	cr_expect_eq(one.result, KVT_PASSED);
+	two = play_text(&play, one.printed);
+	cr_expect_str_eq(one.printed, two.printed);
+	play.run = false;
+	three = play_text(&play, one.printed);
+	cr_expect_eq(three.result, KVT_PASSED, "%s", three.report);
+	played_free(&one);
+	played_free(&two);
+	played_free(&three);
+}
+
+Test(run, an_expectation_that_fails_is_told_and_the_run_goes_on)
+{
+	struct play play = { .run = true };
+	struct played played = play_text(&play, "kvmtrace 1\nexpect nodes=1\nframe_alloc\n");
+
+	cr_expect_eq(played.result, KVT_DIVERGED);
+	cr_expect_eq(played.statistics.ops, 1);
+	cr_expect_not_null(strstr(played.report, "t.kvt:2: the answer differs"));
+	played_free(&played);
+}
+
+/* ---- Targets that fail ------------------------------------------------------------------------ */
+
+struct failing {
+	struct kvt_target target;
+	enum kvt_status status;
+};
+
+static enum kvt_status
+failing_apply(struct kvt_target *t, const struct kvms_op *op, struct kvms_outcome *out)
+{
+	(void)op;
+	(void)out;
+	return ((struct failing *)t)->status;
+}
+
+static const char *
+failing_error(struct kvt_target *t)
+{
+	(void)t;
+	return "first finding\nsecond finding";
+}
+
+static struct kvt_target *
+open_failing(void *arg, const struct kvms_op *config, const struct kvt_base *base, struct kvms_refusal *why)
+{
+	(void)config;
+	(void)base;
+	if (arg == NULL)
+		snprintf(why->text, sizeof why->text, "nobody listens");
+	return arg;
+}
+
+Test(replay, a_target_that_fails_ends_it_with_the_status_that_says_why)
+{
+	static const struct {
+		enum kvt_status status;
+		enum kvt_result result;
+	} cases[] = { { KVT_BROKEN, KVT_LAW_BROKEN },
+		      { KVT_LOST, KVT_DISCONNECTED },
+		      { KVT_READ_ONLY, KVT_DISCONNECTED },
+		      { KVT_NOMEM, KVT_DISCONNECTED } };
+	static const char text[] = "kvmtrace 1\nframe_alloc\n";
+
+	for (size_t i = 0; i <= sizeof cases / sizeof cases[0]; i++) {
+		bool refused = i == sizeof cases / sizeof cases[0];
+		struct failing failing = { { .apply = failing_apply, .error = failing_error },
+					   refused ? KVT_LOST : cases[i].status };
+		struct kvt_replay r = { .arg = refused ? NULL : &failing, .open = open_failing };
+		char error[256], *report;
+		size_t size;
+		struct kvt_input *in = kvt_input_memory("t.kvt", text, strlen(text), error, sizeof error);
+
+		r.report = open_memstream(&report, &size);
+		cr_expect_eq(kvt_replay(&r, in, "t.kvt"), refused ? KVT_UNREADABLE : cases[i].result);
+		fclose(r.report);
+		cr_expect_not_null(strstr(report, refused ? "t.kvt:2: no store: nobody listens\n"
+							  : "  frame_alloc zeroed=true kind=untyped meta=0x0\n"
+							    "  first finding\n  second finding\n"),
+				   "%s", report);
+		free(report);
+		kvt_input_close(&in);
+	}
+}
+
+/* ---- Bindings ------------------------------------------------------------------------------------ */
+
+Test(bind, the_newest_binding_of_each_id_is_found)
+{
+	enum { IDS = 2000 };
+	static uint64_t expected[3][IDS];
+	struct kvt_bindings b = { 0 };
+	uint64_t random = 7;
+
+	for (unsigned kind = 1; kind < 3; kind++)
+		for (unsigned id = 0; id < IDS; id++)
+			expected[kind][id] = id;
+	for (unsigned i = 0; i < 100000; i++) {
+		unsigned kind, id;
+		uint64_t actual;
+
+		random = random * 6364136223846793005u + 1442695040888963407u;
+		kind = 1 + (random >> 60) % 2;
+		id = (unsigned)(random >> 33) % IDS;
+		actual = (random >> 20 & 3) == 0 ? id : random >> 40;
+		cr_assert(kvt_bind(&b, (enum kvms_kind)kind, id, actual));
+		expected[kind][id] = actual;
+	}
+	for (unsigned kind = 1; kind < 3; kind++)
+		for (unsigned id = 0; id < IDS; id++)
+			cr_assert_eq(kvt_bound(&b, (enum kvms_kind)kind, id), expected[kind][id]);
+	for (unsigned kind = 1; kind < 3; kind++)
+		for (unsigned id = 0; id < IDS; id++)
+			cr_assert(kvt_bind(&b, (enum kvms_kind)kind, id, id));
+	cr_expect_eq(b.count, 0);
+	kvt_bindings_free(&b);
+}
+
+/* ---- Generator -------------------------------------------------------------------------------------- */
+
+static char *
+generate(uint64_t seed, uint64_t steps, const char *store)
+{
+	struct kvt_gen gen = { .seed = seed, .steps = steps };
+	struct kvt_parser *p = kvt_parser_new("store");
+	struct kvt_line line;
+	char error[512] = "", *text;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	int status;
+
+	cr_assert(kvt_parse_store(p, store, strlen(store), &line), "%s", kvt_parser_error(p));
+	gen.config = &line.op;
+	status = kvt_gen(&gen, out, error, sizeof error);
+	fclose(out);
+	kvt_parser_free(&p);
+	cr_expect_eq(status, 0, "seed %llu: %s", (unsigned long long)seed, error);
+	return text;
+}
+
+Test(gen, the_same_seed_gives_the_same_trace_and_it_replays)
+{
+	static const char *const stores[] = {
+		"", "max_paddr=0x200000 rc_max=3 ncpu=3",
+		"vmalloc=[0xffffc90000000000..0xffffc90000040000,0xffffffffc0000000..0xffffffffc0100000]"
+	};
+
+	for (uint64_t seed = 1; seed <= 6; seed++) {
+		const char *store = stores[seed % 3];
+		char *one = generate(seed, 400, store), *two = generate(seed, 400, store);
+		char *other = generate(seed + 100, 400, store);
+		struct play play = { 0 };
+		struct played played = play_text(&play, one);
+
+		cr_expect_str_eq(one, two);
+		cr_expect_str_neq(one, other);
+		cr_expect_eq(played.result, KVT_PASSED, "%s", played.report);
+		cr_expect_eq(played.statistics.ops, 400);
+		cr_expect_gt(played.statistics.outcomes[KVMS_OK], 150);
+		played_free(&played);
+		free(one);
+		free(two);
+		free(other);
+	}
+}
+
+Test(gen, every_operation_is_drawn)
+{
+	char *text = generate(3, 20000, "max_paddr=0x2000000 ncpu=2");
+
+	for (unsigned code = 1; code <= kvms_op_max(); code++) {
+		char line[128];
+
+		if (kvms_op_row(code) == NULL)
+			continue;
+		snprintf(line, sizeof line, "\n%s", kvms_op_row(code)->name);
+		cr_expect_not_null(strstr(text, line), "%s", kvms_op_row(code)->name);
+	}
+	free(text);
+}
+
+/* ---- Comparison ------------------------------------------------------------------------------------- */
+
+/* Replay a trace, then compare with a text; the report must be as expected. */
+static void
+expect_compared(const char *trace, bool leaves, const char *listing, const char *expected)
+{
+	struct play play = { 0 };
+	struct kvt_replay r = { .arg = &play, .open = open_embedded };
+	char error[256], *report;
+	size_t size;
+	struct kvt_input *in = kvt_input_memory("t.kvt", trace, strlen(trace), error, sizeof error);
+	struct kvt_input *list = kvt_input_memory("list", listing, strlen(listing), error, sizeof error);
+	struct kvt_compared c;
+	bool readable;
+
+	r.report = stderr;
+	cr_assert_eq(kvt_replay(&r, in, "t.kvt"), KVT_PASSED);
+	r.report = open_memstream(&report, &size);
+	if (leaves)
+		cr_expect_eq(kvt_compare_leaves(r.target, list, 0, 10, r.report, &c, &readable), KVT_DONE);
+	else
+		cr_expect_eq(kvt_compare_areas(r.target, list, 10, r.report, &c, &readable), KVT_DONE);
+	fclose(r.report);
+	cr_expect_str_eq(report, expected);
+	free(report);
+	kvt_target_close(&r.target);
+	kvt_input_close(&in);
+	kvt_input_close(&list);
+}
+
+static const char three_areas[] =
+    "kvmtrace 1\n"
+    "kvirt_reserve_at start=0xffffc00000000000 area_size=0x3000\n"
+    "kvirt_reserve_at start=0xffffc00000003000 area_size=0x2000\n"
+    "kvirt_reserve_at start=0xffffc00000600000 area_size=0x400000\n"
+    "frame_from_unused paddr=0x1000 -> ok frame=1\n"
+    "frame_from_unused paddr=0x70000000 -> ok frame=2\n"
+    "kvirt_map_frames_into area=1 va=0xffffc00000000000 frames=[1,2] prop=rw:wb\n"
+    "kvirt_map_untracked_into area=3 va=0xffffc00000600000 paddr_start=0x100000000 paddr_end=0x100200000 prop=rx:wb\n";
+
+Test(compare, areas_agree_in_address_and_size)
+{
+	expect_compared(three_areas, false,
+			"0xffffc00000000000-0xffffc00000003000   12288 a+0x1/0x2 vmap\n"
+			"0xffffc00000003000-0xffffc00000005000    8192 b+0x1/0x2 vmalloc\n"
+			"0xffffc00000600000-0xffffc00000a00000 4194304 c+0x1/0x2 ioremap\n"
+			"0xffffc00000b00000-0xffffc00000c00000 1048576 unpurged vm_area\n",
+			"areas 3 of 3\n  unpurged 1\n");
+	expect_compared(three_areas, false,
+			"0xffffc00000000000-0xffffc00000002000    8192 a\n"
+			"0xffffc00000008000-0xffffc0000000a000    8192 b\n"
+			"0xffffc00000600000-0xffffc00000a00000 4194304 c\n",
+			"areas 1 of 3\n  differ 1, only listed 1, only in the store 1\n"
+			"  area listed 0xffffc00000000000..0xffffc00000002000, in the store "
+			"0xffffc00000000000..0xffffc00000003000\n"
+			"  area in the store 0xffffc00000003000..0xffffc00000005000: not listed\n"
+			"  area listed 0xffffc00000008000..0xffffc0000000a000: not in the store\n");
+	expect_compared(three_areas, false, "\nhello\n",
+			"list:2: not a line of an area listing (0xSTART-0xEND SIZE ...)\n");
+}
+
+Test(compare, leaves_agree_in_size_rights_and_known_frames)
+{
+	expect_compared(three_areas, true,
+			"va,pa,size,entry,flags\n"
+			"0x1000,0x5000,4096,0x0,rwxu---ad\n"
+			"0xffffc00000600000,0x100000000,2097152,0x0,r-x-g---\n"
+			"0xffffc00000000000,0x1000,4096,0x0,rw--g--ad\n"
+			"0xffffc00000001000,0x999000,4096,0x0,rw--g--ad\n",
+			"leaves 3 of 3\n  frames compared 2\n");
+	expect_compared(three_areas, true,
+			"0xffffc00000000000,0x2000,4096,0x0,rw--\n"
+			"0xffffc00000001000,0x999000,4096,0x0,r---\n"
+			"0xffffc00000600000,0x100000000,4096,0x0,r-x-g---\n",
+			"leaves 0 of 3\n  frames compared 2\n  differ 3, only listed 0, only in the store 0\n"
+			"  leaf listed 0xffffc00000000000..0xffffc00000001000 -> 0x2000 rw-, in the store "
+			"0xffffc00000000000..0xffffc00000001000 -> 0x1000 rw-\n"
+			"  leaf listed 0xffffc00000001000..0xffffc00000002000 -> 0x999000 r--, in the store "
+			"0xffffc00000001000..0xffffc00000002000 -> 0x70000000 rw-\n"
+			"  leaf listed 0xffffc00000600000..0xffffc00000601000 -> 0x100000000 r-x, in the store "
+			"0xffffc00000600000..0xffffc00000800000 -> 0x100000000 r-x\n");
+	expect_compared(three_areas, true, "1,2,3\n", "list:1: not a leaf (va,pa,size,entry,flags)\n");
+}

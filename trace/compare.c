@@ -1,0 +1,396 @@
+#include "trace/compare.h"
+
+#include "trace/buffer.h"
+#include "trace/text.h"
+#include "trace/value.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FLAG_W 1u
+#define FLAG_X 2u
+
+/* An area, or a leaf: then with frame and flags. */
+struct item {
+	uint64_t start;
+	uint64_t size;
+	uint64_t paddr;
+	unsigned flags;
+};
+
+/* Both sides of a comparison in ascending order, walked together. */
+struct merge {
+	const char *noun; /* "area", "leaf" */
+	bool leaves;
+	uint64_t memory, max_paddr; /* leaves: frames in [memory, max_paddr) are not known */
+	bool need_read;             /* leaves: one without r is not present */
+	struct item *listed;
+	size_t listed_count, next;
+	unsigned most, told;
+	FILE *report;
+	struct kvt_buffer differing;
+	struct kvt_compared *result;
+};
+
+bool
+kvt_compared_equal(const struct kvt_compared *c)
+{
+	return c->differ == 0 && c->only_listed == 0 && c->only_store == 0;
+}
+
+/* ---- The merge -------------------------------------------------------------------- */
+
+static void
+print_item(struct kvt_buffer *b, const struct merge *m, const struct item *item)
+{
+	kvt_putf(b, "0x%" PRIx64 "..0x%" PRIx64, item->start, item->start + item->size);
+	if (m->leaves)
+		kvt_putf(b, " -> 0x%" PRIx64 " r%c%c", item->paddr, (item->flags & FLAG_W) != 0 ? 'w' : '-',
+			 (item->flags & FLAG_X) != 0 ? 'x' : '-');
+}
+
+/* Tell one difference; either side may be missing. */
+static void
+tell(struct merge *m, const struct item *listed, const struct item *store)
+{
+	if (m->told++ >= m->most)
+		return;
+	kvt_putf(&m->differing, "  %s ", m->noun);
+	if (listed != NULL) {
+		kvt_puts(&m->differing, "listed ");
+		print_item(&m->differing, m, listed);
+	}
+	if (listed != NULL && store != NULL)
+		kvt_puts(&m->differing, ", ");
+	if (store != NULL) {
+		kvt_puts(&m->differing, "in the store ");
+		print_item(&m->differing, m, store);
+	}
+	kvt_puts(&m->differing, listed == NULL ? ": not listed\n" : store == NULL ? ": not in the store\n" : "\n");
+}
+
+static bool
+is_known(const struct merge *m, uint64_t paddr)
+{
+	return paddr < m->memory || paddr >= m->max_paddr;
+}
+
+static void
+compare_pair(struct merge *m, const struct item *listed, const struct item *store)
+{
+	bool known = m->leaves && is_known(m, store->paddr);
+
+	m->result->known += known;
+	if (listed->size == store->size && listed->flags == store->flags && (!known || listed->paddr == store->paddr)) {
+		m->result->agree++;
+		return;
+	}
+	m->result->differ++;
+	tell(m, listed, store);
+}
+
+/* The next item of the store; NULL: it has no more. */
+static void
+merge_next(struct merge *m, const struct item *store)
+{
+	while (m->next < m->listed_count && (store == NULL || m->listed[m->next].start < store->start)) {
+		m->result->only_listed++;
+		tell(m, &m->listed[m->next++], NULL);
+	}
+	if (store == NULL)
+		return;
+	m->result->in_store++;
+	if (m->next < m->listed_count && m->listed[m->next].start == store->start) {
+		compare_pair(m, &m->listed[m->next++], store);
+		return;
+	}
+	m->result->only_store++;
+	tell(m, NULL, store);
+}
+
+static int
+by_start(const void *a, const void *b)
+{
+	const struct item *x = a, *y = b;
+
+	return x->start < y->start ? -1 : x->start > y->start;
+}
+
+static void
+merge_begin(struct merge *m)
+{
+	qsort(m->listed, m->listed_count, sizeof *m->listed, by_start);
+	m->result->listed = m->listed_count;
+}
+
+/* Say how it went: the count first, then what differs. */
+static void
+merge_end(struct merge *m, const char *plural)
+{
+	const struct kvt_compared *c = m->result;
+
+	merge_next(m, NULL);
+	fprintf(m->report, "%s %" PRIu64 " of %" PRIu64 "\n", plural, c->agree, c->listed);
+	if (m->leaves)
+		fprintf(m->report, "  frames compared %" PRIu64 "\n", c->known);
+	else if (c->unpurged > 0)
+		fprintf(m->report, "  unpurged %" PRIu64 "\n", c->unpurged);
+	if (!kvt_compared_equal(c))
+		fprintf(m->report, "  differ %" PRIu64 ", only listed %" PRIu64 ", only in the store %" PRIu64 "\n",
+			c->differ, c->only_listed, c->only_store);
+	fwrite(kvt_buffer_text(&m->differing), 1, m->differing.size, m->report);
+	if (m->told > m->most)
+		fprintf(m->report, "  and %u more\n", m->told - m->most);
+}
+
+static void
+merge_free(struct merge *m)
+{
+	free(m->listed);
+	kvt_buffer_free(&m->differing);
+}
+
+/* ---- Reading the kernel's side ------------------------------------------------------- */
+
+static bool
+unreadable(struct kvt_input *in, FILE *report, const char *what)
+{
+	fprintf(report, "%s:%" PRIu64 ": %s\n", kvt_input_name(in), kvt_input_lines(in), what);
+	return false;
+}
+
+static bool
+add_item(struct merge *m, size_t *capacity, const struct item *item)
+{
+	struct item *at;
+
+	if (m->listed_count == *capacity) {
+		*capacity = *capacity != 0 ? *capacity * 2 : 1024;
+		at = realloc(m->listed, *capacity * sizeof *at);
+		if (at == NULL)
+			return false;
+		m->listed = at;
+	}
+	m->listed[m->listed_count++] = *item;
+	return true;
+}
+
+/* "0xSTART-0xEND SIZE ...": the bounds of a listed area. */
+static bool
+parse_area(const char *line, struct item *item)
+{
+	const char *dash = strchr(line, '-'), *blank;
+	uint64_t end;
+
+	if (dash == NULL)
+		return false;
+	blank = dash + strcspn(dash, " \t");
+	if (!kvt_parse_u64(line, (size_t)(dash - line), &item->start) ||
+	    !kvt_parse_u64(dash + 1, (size_t)(blank - dash - 1), &end) || end <= item->start)
+		return false;
+	item->size = end - item->start;
+	return true;
+}
+
+static bool
+read_areas(struct merge *m, struct kvt_input *in)
+{
+	size_t capacity = 0;
+	ssize_t size;
+	char *line;
+
+	while ((size = kvt_input_line(in, &line)) >= 0) {
+		struct item item = { 0 };
+
+		if (size == 0)
+			continue;
+		if (!parse_area(line, &item))
+			return unreadable(in, m->report, "not a line of an area listing (0xSTART-0xEND SIZE ...)");
+		if (strstr(line, "unpurged") != NULL)
+			m->result->unpurged++;
+		else if (!add_item(m, &capacity, &item))
+			return unreadable(in, m->report, "no memory");
+	}
+	if (size == -2)
+		fprintf(m->report, "%s\n", kvt_input_error(in));
+	return size == -1;
+}
+
+/* "va,pa,size,entry,flags" */
+static bool
+parse_leaf(const char *line, struct item *item)
+{
+	uint64_t value[4];
+
+	for (unsigned i = 0; i < 4; i++) {
+		const char *comma = strchr(line, ',');
+
+		if (comma == NULL || !kvt_parse_u64(line, (size_t)(comma - line), &value[i]))
+			return false;
+		line = comma + 1;
+	}
+	item->start = value[0];
+	item->paddr = value[1];
+	item->size = value[2];
+	item->flags = (strchr(line, 'w') != NULL ? FLAG_W : 0) | (strchr(line, 'x') != NULL ? FLAG_X : 0);
+	return true;
+}
+
+static bool
+in_ranges(const uint64_t *ranges, uint64_t count, uint64_t va)
+{
+	for (uint64_t i = 0; i < count; i++)
+		if (ranges[2 * i] <= va && va < ranges[2 * i + 1])
+			return true;
+	return false;
+}
+
+static bool
+read_leaves(struct merge *m, struct kvt_input *in, const uint64_t *ranges, uint64_t ranges_count)
+{
+	size_t capacity = 0;
+	ssize_t size;
+	char *line;
+
+	while ((size = kvt_input_line(in, &line)) >= 0) {
+		struct item item = { 0 };
+
+		if (size == 0 || (kvt_input_lines(in) == 1 && strncmp(line, "va,", 3) == 0))
+			continue;
+		if (!parse_leaf(line, &item))
+			return unreadable(in, m->report, "not a leaf (va,pa,size,entry,flags)");
+		if (in_ranges(ranges, ranges_count, item.start) && !add_item(m, &capacity, &item))
+			return unreadable(in, m->report, "no memory");
+	}
+	if (size == -2)
+		fprintf(m->report, "%s\n", kvt_input_error(in));
+	return size == -1;
+}
+
+/* ---- The store's side -------------------------------------------------------------------- */
+
+static enum kvt_status
+merge_areas(struct merge *m, struct kvt_target *t)
+{
+	const struct kvms_row *row = kvms_request_find("areas");
+	struct kvms_outcome out = { 0 };
+	enum kvt_status status;
+	struct kvms_op op;
+	const uint64_t *area;
+	uint64_t count;
+	struct item *items;
+
+	kvms_op_init(&op, row);
+	status = t->inspect(t, &op, &out);
+	if (status != KVT_DONE || out.name != 0) {
+		kvms_outcome_free(&out);
+		return status;
+	}
+	area = kvms_outcome_list(&out, row, 0, &count);
+	items = calloc(count > 0 ? (size_t)count : 1, sizeof *items);
+	if (items == NULL)
+		status = KVT_NOMEM;
+	for (uint64_t i = 0; items != NULL && i < count; i++, area += 3) {
+		items[i].start = area[1];
+		items[i].size = area[2] - area[1];
+	}
+	kvms_outcome_free(&out);
+	if (items == NULL)
+		return status;
+	qsort(items, (size_t)count, sizeof *items, by_start);
+	for (uint64_t i = 0; i < count; i++)
+		if (items[i].size > 0)
+			merge_next(m, &items[i]);
+	free(items);
+	return status;
+}
+
+static bool
+merge_run(void *arg, const struct kvms_extent *run)
+{
+	struct merge *m = arg;
+	uint64_t size = (uint64_t)KVMS_PAGE_SIZE << (9 * (run->level - 1));
+
+	if (m->need_read && (run->prop & KVMS_PROP_R) == 0)
+		return true;
+	for (uint64_t i = 0; i < run->leaves; i++) {
+		struct item item = { run->va + i * size, size, run->paddr + i * size,
+				     ((run->prop & KVMS_PROP_W) != 0 ? FLAG_W : 0) |
+					 ((run->prop & KVMS_PROP_X) != 0 ? FLAG_X : 0) };
+
+		merge_next(m, &item);
+	}
+	return true;
+}
+
+/* ---- The two comparisons -------------------------------------------------------------------- */
+
+enum kvt_status
+kvt_compare_areas(struct kvt_target *t, struct kvt_input *listing, unsigned most, FILE *report,
+		  struct kvt_compared *result, bool *readable)
+{
+	struct merge m = { .noun = "area", .most = most, .report = report, .result = result };
+	enum kvt_status status = KVT_DONE;
+
+	memset(result, 0, sizeof *result);
+	*readable = read_areas(&m, listing);
+	if (*readable) {
+		merge_begin(&m);
+		status = merge_areas(&m, t);
+		if (status == KVT_DONE)
+			merge_end(&m, "areas");
+	}
+	merge_free(&m);
+	return status;
+}
+
+/* A scalar of the configuration. */
+static uint64_t
+config_value(const struct kvms_op *config, const char *key)
+{
+	int index = kvms_arg_index(kvms_store_row(), key);
+
+	return index >= 0 ? config->arg[index] : 0;
+}
+
+/* Does an entry without r mean "not present" to this machine? */
+static bool
+read_is_present(const struct kvms_op *config)
+{
+	const char *arch = kvms_word(KVMS_ARCH, config_value(config, "arch"));
+
+	return arch != NULL && strncmp(arch, "x86_64", 6) == 0;
+}
+
+enum kvt_status
+kvt_compare_leaves(struct kvt_target *t, struct kvt_input *table, uint64_t memory, unsigned most, FILE *report,
+		   struct kvt_compared *result, bool *readable)
+{
+	struct merge m = { .noun = "leaf", .leaves = true, .most = most, .report = report, .result = result };
+	const struct kvms_op *config;
+	const uint64_t *ranges;
+	uint64_t ranges_count;
+	enum kvt_status status;
+
+	memset(result, 0, sizeof *result);
+	*readable = true;
+	status = t->config(t, &config);
+	if (status != KVT_DONE)
+		return status;
+	m.max_paddr = config_value(config, "max_paddr");
+	m.memory = memory != 0 ? memory : m.max_paddr / 2;
+	m.need_read = read_is_present(config);
+	ranges = kvms_op_list(config, kvms_store_row(), (unsigned)kvms_arg_index(kvms_store_row(), "vmalloc"),
+			      &ranges_count);
+	*readable = read_leaves(&m, table, ranges, ranges_count);
+	if (*readable) {
+		merge_begin(&m);
+		for (uint64_t i = 0; status == KVT_DONE && i < ranges_count; i++)
+			status = t->extents(t, 0, ranges[2 * i], ranges[2 * i + 1] - 1, merge_run, &m);
+		if (status == KVT_DONE)
+			merge_end(&m, "leaves");
+	}
+	merge_free(&m);
+	return status;
+}

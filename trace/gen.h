@@ -1,0 +1,68 @@
+/*
+ * gen - random operations, legal and illegal, over every row of the op table.
+ *
+ * The generator knows no operation by name.  It draws arguments from pools of
+ * values (live ids, addresses near what those ids cover, boundaries, misuse),
+ * asks the store by dry runs what would come of them, and so learns which pools
+ * serve which argument, which operations end which ids, and which outcomes are
+ * still rare.
+ *
+ * Law: the same seed, configuration and number of steps give the same
+ * operations on every machine: own random numbers, integers only, and every
+ * choice is a function of the seed and of outcomes.
+ */
+#ifndef KVT_GEN_H
+#define KVT_GEN_H
+
+#include "store/kvmstore.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* ---- One operation at a time: for tests, fuzzing, soak runs ---------------- */
+
+struct kvt_generator; /* opaque */
+
+/*
+ * A generator of operations for a store.
+ *
+ * => s: any state; it must outlive the generator.  The generator itself only
+ *    runs it dry and asks it
+ * => fails with NULL: no memory
+ */
+struct kvt_generator *kvt_generator_new(uint64_t seed, struct kvms *s);
+void kvt_generator_free(struct kvt_generator **g);
+
+/*
+ * The next operation.  It and its payload belong to the generator until the
+ * next call.  The caller applies it and calls kvt_generator_answer().
+ */
+const struct kvms_op *kvt_generator_next(struct kvt_generator *g);
+
+/* What the store said to that operation: ids are born and end by it. */
+void kvt_generator_answer(struct kvt_generator *g, const struct kvms_outcome *out);
+
+/* An inspection request with arguments drawn the same way.  Valid until the next call. */
+const struct kvms_op *kvt_generator_request(struct kvt_generator *g);
+
+/* ---- A whole trace --------------------------------------------------------------- */
+
+struct kvt_gen {
+	uint64_t seed;
+	uint64_t steps;
+	const struct kvms_op *config; /* arguments of kvms_store_row(); NULL = all defaults */
+	uint64_t digest_every;        /* expect digest after so many ops; 0 = every 50 */
+};
+
+/*
+ * Generate a trace: every op with its outcome; with each digest, inv=ok and
+ * a request with its answer; at the end the requests that sum up a state.
+ *
+ * => gives 0; or fails with 5 if the store breaks a law of its own (the trace
+ *    so far is written, its last op is the one), with 2 if the configuration
+ *    breaks a limit, with 1 if the output or memory fails; "error" says what
+ */
+int kvt_gen(const struct kvt_gen *gen, FILE *out, char *error, size_t error_size);
+
+#endif /* KVT_GEN_H */

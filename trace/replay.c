@@ -1,0 +1,587 @@
+#include "trace/replay.h"
+
+#include "trace/bind.h"
+#include "trace/report.h"
+#include "trace/value.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+#define STATE_SHOWN 20u /* divergences that are told with the state around them */
+#define CLOCK_LINES 256u
+#define PROGRESS_NANOSECONDS UINT64_C(100000000)
+
+/* A run under way. */
+struct run {
+	struct kvt_replay *r;
+	const char *source;
+	struct kvt_input *in;
+	struct kvt_parser *parser;
+	struct kvt_bindings bindings;
+	struct kvms_outcome out;
+	struct kvt_words ids;   /* lists of the op with actual ids */
+	struct kvt_buffer text; /* what is printed or reported next */
+	struct kvt_buffer held; /* printed lines behind a store line that is not printed yet */
+	struct kvt_buffer comment;
+	struct kvt_buffer tail; /* comment of the store line, snapshot of a base line */
+	struct kvms_op config;  /* of the store line */
+	struct kvt_words config_lists;
+	uint64_t store_line;     /* 0 = none so far */
+	uint64_t started, shown; /* nanoseconds */
+	bool diverged;
+	bool output_failed;
+};
+
+/* Whether the trace goes on, and if not, why. */
+enum step { GO_ON, STOP_SYNTAX, STOP_LOST, STOP_DIVERGED, STOP_BROKEN, STOP_UNREADABLE, STOP_ASKED };
+
+static uint64_t
+now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
+}
+
+/* ---- Telling ---------------------------------------------------------------------- */
+
+static void
+flush_report(struct run *run)
+{
+	fwrite(kvt_buffer_text(&run->text), 1, run->text.size, run->r->report);
+	kvt_buffer_reset(&run->text);
+}
+
+static void
+report_place(struct run *run, uint64_t line)
+{
+	kvt_buffer_reset(&run->text);
+	kvt_putf(&run->text, "%s:%" PRIu64 ": ", run->source, line);
+}
+
+/* The op as recorded, and below it with the actual ids where others stand for the recorded ones. */
+static void
+report_op(struct run *run, const struct kvt_line *line, const struct kvms_op *op)
+{
+	const char *word = line->kind == KVT_EXPECT ? "expect " : "";
+	struct kvt_buffer recorded = { 0 }, actual = { 0 };
+
+	kvt_print_op(&recorded, line->row, &line->op);
+	kvt_print_op(&actual, line->row, op);
+	kvt_putf(&run->text, "  %s%s\n", word, kvt_buffer_text(&recorded));
+	if (strcmp(kvt_buffer_text(&recorded), kvt_buffer_text(&actual)) != 0)
+		kvt_putf(&run->text, "  that is, with the store's ids: %s%s\n", word, kvt_buffer_text(&actual));
+	kvt_buffer_free(&recorded);
+	kvt_buffer_free(&actual);
+}
+
+static enum step
+diverge(struct run *run, const struct kvt_line *line, const struct kvms_op *op)
+{
+	struct kvt_statistics *s = &run->r->statistics;
+
+	run->diverged = true;
+	s->divergences++;
+	report_place(run, line->number);
+	kvt_puts(&run->text, line->kind == KVT_OP ? "the outcome differs" : "the answer differs");
+	if (s->gap_line != 0)
+		kvt_putf(&run->text, ", after the gap at line %" PRIu64, s->gap_line);
+	kvt_putc(&run->text, '\n');
+	report_op(run, line, op);
+	kvt_puts(&run->text, "  expected: ");
+	kvt_print_recorded(&run->text, line);
+	kvt_puts(&run->text, "\n  actual:   ");
+	kvt_print_outcome(&run->text, line->row, &run->out);
+	kvt_putc(&run->text, '\n');
+	if (s->divergences <= STATE_SHOWN) {
+		kvt_report_fields(&run->text, line, &run->out, &run->bindings);
+		kvt_report_state(&run->text, run->r->target, line->row, op, &run->out);
+	}
+	flush_report(run);
+	return run->r->keep_going || run->r->print != NULL ? GO_ON : STOP_DIVERGED;
+}
+
+/* The target did not do what it was asked to. */
+static enum step
+report_failure(struct run *run, const struct kvt_line *line, const struct kvms_op *op, enum kvt_status status)
+{
+	static const char *const words[] = {
+		[KVT_BROKEN] = "a law of the model broke: this is a defect of the model, not of the trace",
+		[KVT_LOST] = "the store does not answer",
+		[KVT_READ_ONLY] = "the store takes no writes",
+		[KVT_NOMEM] = "no memory left",
+		[KVT_INVALID] = "an argument is outside its type",
+	};
+	const char *error = run->r->target->error(run->r->target);
+
+	report_place(run, line->number);
+	kvt_puts(&run->text, words[status]);
+	kvt_putc(&run->text, '\n');
+	if (op != NULL)
+		report_op(run, line, op);
+	while (error != NULL && *error != '\0') {
+		size_t size = strcspn(error, "\n");
+
+		kvt_puts(&run->text, "  ");
+		kvt_put(&run->text, error, size);
+		kvt_putc(&run->text, '\n');
+		error += size + (error[size] == '\n');
+	}
+	flush_report(run);
+	return status == KVT_BROKEN ? STOP_BROKEN : status == KVT_INVALID ? STOP_SYNTAX : STOP_LOST;
+}
+
+static enum step
+report_sentence(struct run *run, const char *sentence, enum step step)
+{
+	fprintf(run->r->report, "%s\n", sentence);
+	return step;
+}
+
+static enum step
+no_memory(struct run *run)
+{
+	return report_sentence(run, "no memory left", STOP_LOST);
+}
+
+/* ---- Printing, when the trace is run -------------------------------------------------- */
+
+/* Write what is in the text buffer as a line; behind a store line that waits for its store, keep it. */
+static void
+print_line(struct run *run)
+{
+	kvt_putc(&run->text, '\n');
+	if (run->store_line != 0 && run->r->target == NULL)
+		kvt_put(&run->held, kvt_buffer_text(&run->text), run->text.size);
+	else if (fwrite(kvt_buffer_text(&run->text), 1, run->text.size, run->r->print) != run->text.size)
+		run->output_failed = true;
+	kvt_buffer_reset(&run->text);
+}
+
+static void
+print_store(struct run *run)
+{
+	const struct kvms_op *config = &run->config;
+
+	if (run->r->print == NULL)
+		return;
+	(void)run->r->target->config(run->r->target, &config);
+	kvt_buffer_reset(&run->text);
+	kvt_print_store(&run->text, config);
+	if (run->tail.size > 0) {
+		kvt_putc(&run->text, ' ');
+		kvt_put(&run->text, kvt_buffer_text(&run->tail), run->tail.size);
+	}
+	kvt_putc(&run->text, '\n');
+	kvt_put(&run->text, kvt_buffer_text(&run->held), run->held.size);
+	if (fwrite(kvt_buffer_text(&run->text), 1, run->text.size, run->r->print) != run->text.size)
+		run->output_failed = true;
+	kvt_buffer_reset(&run->text);
+	kvt_buffer_reset(&run->held);
+}
+
+/* ---- The store ---------------------------------------------------------------------------- */
+
+/* Keep the store line's configuration: the parser's memory is reused. */
+static enum step
+keep_config(struct run *run, const struct kvt_line *line)
+{
+	size_t words = 0;
+	uint64_t *to;
+
+	for (unsigned i = 0; i < line->row->args_count; i++)
+		if (kvms_type_is_list(line->row->args[i].type))
+			words += kvt_list_words(line->row->args[i].type, line->op.arg[i]);
+	run->config = line->op;
+	run->config.list = NULL;
+	run->store_line = line->number;
+	kvt_buffer_reset(&run->tail);
+	kvt_put(&run->tail, line->comment.at, line->comment.size);
+	if (words == 0)
+		return GO_ON;
+	to = kvt_words_add(&run->config_lists, words);
+	if (to == NULL)
+		return no_memory(run);
+	memcpy(to, line->op.list, words * sizeof *to);
+	run->config.list = to;
+	return GO_ON;
+}
+
+/* Make sure there is a store to run against. */
+static enum step
+open_store(struct run *run, uint64_t line, const struct kvt_base *base)
+{
+	struct kvms_refusal why = { .key = -1, .text = "" };
+
+	if (run->r->target != NULL)
+		return GO_ON;
+	if (run->store_line != 0)
+		line = run->store_line;
+	run->r->target = run->r->open(run->r->arg, &run->config, base, &why);
+	if (run->r->target != NULL) {
+		print_store(run);
+		return GO_ON;
+	}
+	run->r->refusal = why;
+	if (why.key >= 0 && why.key < (int)kvms_store_row()->args_count) {
+		fprintf(run->r->report, "%s:%" PRIu64 ":1: %s out of limits\n", run->source, line,
+			kvms_store_row()->args[why.key].name);
+		return STOP_SYNTAX;
+	}
+	fprintf(run->r->report, "%s:%" PRIu64 ": no store: %s\n", run->source, line, why.text);
+	return STOP_UNREADABLE;
+}
+
+/* The state named by a base line, whose digest must be the line's. */
+static enum step
+run_base(struct run *run, const struct kvt_line *line)
+{
+	struct kvt_base base = { .digest = line->digest };
+	enum kvt_status status;
+	enum step step;
+	uint64_t digest;
+
+	if (line->snapshot.at != NULL) {
+		kvt_unquote(&run->comment, line->snapshot);
+		base.snapshot = kvt_buffer_text(&run->comment);
+	}
+	step = open_store(run, line->number, &base);
+	if (step != GO_ON)
+		return step;
+	status = run->r->target->digest(run->r->target, &digest);
+	if (status != KVT_DONE)
+		return report_failure(run, line, NULL, status);
+	if (digest == line->digest)
+		return GO_ON;
+	run->diverged = true;
+	run->r->statistics.divergences++;
+	fprintf(run->r->report,
+		"%s:%" PRIu64 ": the state to start from differs\n  expected: digest=0x%016" PRIx64
+		"\n  actual:   digest=0x%016" PRIx64 "\n",
+		run->source, line->number, line->digest, digest);
+	return run->r->keep_going || run->r->print != NULL ? GO_ON : STOP_DIVERGED;
+}
+
+/* ---- Ops and requests -------------------------------------------------------------------------- */
+
+static bool
+is_table_id(enum kvms_type type, uint64_t value)
+{
+	return (type == KVMS_TABLE || type == KVMS_TABLE_ALL) && value != 0 && value != UINT64_MAX;
+}
+
+/* Lists of ids with the actual ones, in a copy. */
+static bool
+translate_lists(struct run *run, const struct kvms_row *row, struct kvms_op *op)
+{
+	size_t words = 0;
+	uint64_t *at;
+
+	for (unsigned i = 0; i < row->args_count; i++)
+		if (kvms_type_is_list(row->args[i].type))
+			words += kvt_list_words(row->args[i].type, op->arg[i]);
+	run->ids.size = 0;
+	at = kvt_words_add(&run->ids, words);
+	if (at == NULL)
+		return false;
+	if (words > 0)
+		memcpy(at, op->list, words * sizeof *at);
+	op->list = at;
+	for (unsigned i = 0; i < row->args_count; i++) {
+		if (row->args[i].type == KVMS_IDS)
+			for (uint64_t k = 0; k < op->arg[i]; k++)
+				at[k] = kvt_bound(&run->bindings, row->args[i].kind, at[k]);
+		if (kvms_type_is_list(row->args[i].type))
+			at += kvt_list_words(row->args[i].type, op->arg[i]);
+	}
+	return true;
+}
+
+/* The op with actual ids for recorded ones. */
+static bool
+translate(struct run *run, const struct kvms_row *row, struct kvms_op *op)
+{
+	bool has_lists = false;
+
+	if (run->bindings.count == 0)
+		return true;
+	for (unsigned i = 0; i < row->args_count; i++) {
+		if (row->args[i].type == KVMS_ID)
+			op->arg[i] = kvt_bound(&run->bindings, row->args[i].kind, op->arg[i]);
+		else if (is_table_id(row->args[i].type, op->arg[i]))
+			op->arg[i] = kvt_bound(&run->bindings, KVMS_ID_VM_SPACE, op->arg[i]);
+		has_lists = has_lists || row->args[i].type == KVMS_IDS;
+	}
+	return !has_lists || translate_lists(run, row, op);
+}
+
+static bool
+fields_hold(const struct run *run, const struct kvt_line *line)
+{
+	for (size_t i = 0; i < line->fields_count; i++) {
+		struct kvt_field f = kvt_translated(line, &line->fields[i], &run->bindings);
+
+		if (!kvt_field_holds(line->row, &run->out, &f))
+			return false;
+	}
+	return true;
+}
+
+/* Created ids stand for the recorded ones from here on, if both sides succeeded. */
+static bool
+bind_created(struct run *run, const struct kvt_line *line)
+{
+	if (!line->recorded || line->class != KVMS_OK || run->out.name != 0)
+		return true;
+	for (size_t i = 0; i < line->fields_count; i++) {
+		const struct kvt_field *f = &line->fields[i];
+
+		if (f->index < 0 || !line->row->results[f->index].created || (run->out.present >> f->index & 1) == 0)
+			continue;
+		if (!kvt_bind(&run->bindings, f->id, f->value, run->out.field[f->index]))
+			return false;
+	}
+	return true;
+}
+
+static enum step
+run_op(struct run *run, const struct kvt_line *line)
+{
+	struct kvt_statistics *s = &run->r->statistics;
+	struct kvms_op op = line->op;
+	enum kvt_status status;
+	enum step step = GO_ON;
+
+	if (!translate(run, line->row, &op))
+		return no_memory(run);
+	status = run->r->target->apply(run->r->target, &op, &run->out);
+	if (status != KVT_DONE)
+		return report_failure(run, line, &op, status);
+	s->ops++;
+	s->outcomes[kvms_outcome_class(run->out.name)]++;
+	if (run->r->print != NULL) {
+		struct kvt_line actual = *line;
+
+		actual.op = op;
+		kvt_print_line(&run->text, &actual, &run->out);
+		print_line(run);
+	} else if (line->recorded && (!kvt_outcome_holds(line, &run->out) || !fields_hold(run, line))) {
+		step = diverge(run, line, &op);
+	}
+	return bind_created(run, line) ? step : no_memory(run);
+}
+
+static enum step
+run_expect(struct run *run, const struct kvt_line *line)
+{
+	struct kvms_op op = line->op;
+	enum kvt_status status;
+
+	run->r->statistics.expects++;
+	if (!translate(run, line->row, &op))
+		return no_memory(run);
+	status = run->r->target->inspect(run->r->target, &op, &run->out);
+	if (status != KVT_DONE)
+		return report_failure(run, line, &op, status);
+	if (run->r->print != NULL) {
+		struct kvt_line actual = *line;
+
+		actual.op = op;
+		kvt_print_line(&run->text, &actual, NULL);
+		print_line(run);
+	}
+	return run->out.name == 0 && fields_hold(run, line) ? GO_ON : diverge(run, line, &op);
+}
+
+/* ---- Lines ------------------------------------------------------------------------------------------ */
+
+/* A line that is a comment alone, or nothing. */
+static enum step
+run_comment(struct run *run, const struct kvt_line *line)
+{
+	if (line->comment.at == NULL || run->r->comment == NULL)
+		return GO_ON;
+	kvt_buffer_reset(&run->comment);
+	kvt_put(&run->comment, line->comment.at, line->comment.size);
+	return run->r->comment(run->r->arg, kvt_buffer_text(&run->comment), line->number, run->r->target) ? GO_ON
+													  : STOP_ASKED;
+}
+
+/* Print a line that is kept as it is.  A store line is printed when there is a store. */
+static void
+keep_line(struct run *run, const struct kvt_line *line)
+{
+	if (run->r->print == NULL || line->kind == KVT_STORE)
+		return;
+	kvt_buffer_reset(&run->text);
+	kvt_print_line(&run->text, line, NULL);
+	print_line(run);
+}
+
+static enum step
+run_line(struct run *run, const struct kvt_line *line)
+{
+	enum step step;
+
+	if (line->kind == KVT_OP || line->kind == KVT_EXPECT) {
+		kvt_buffer_reset(&run->text);
+		return line->kind == KVT_OP ? run_op(run, line) : run_expect(run, line);
+	}
+	step = line->kind == KVT_BASE ? run_base(run, line) : GO_ON;
+	if (step != GO_ON)
+		return step;
+	keep_line(run, line);
+	if (line->kind == KVT_STORE)
+		return keep_config(run, line);
+	if (line->kind == KVT_GAP) {
+		run->r->statistics.gaps++;
+		run->r->statistics.gap_line = line->number;
+	}
+	return line->kind == KVT_BLANK ? run_comment(run, line) : GO_ON;
+}
+
+/* A line that is wrong stops the run, after the store that a line before it asked for. */
+static enum step
+parse_and_run(struct run *run, const char *text, size_t size)
+{
+	struct kvt_line line;
+	bool parsed = kvt_parse(run->parser, text, size, &line);
+	enum step step = GO_ON;
+
+	run->r->statistics.lines++;
+	if (parsed && line.kind != KVT_OP && line.kind != KVT_EXPECT && line.kind != KVT_GAP)
+		return run_line(run, &line);
+	if (parsed || run->store_line != 0)
+		step = open_store(run, line.number, NULL);
+	if (step != GO_ON)
+		return step;
+	return parsed ? run_line(run, &line) : report_sentence(run, kvt_parser_error(run->parser), STOP_SYNTAX);
+}
+
+static void
+update_statistics(struct run *run)
+{
+	struct kvt_statistics *s = &run->r->statistics;
+
+	s->nanoseconds = now() - run->started;
+	kvt_input_progress(run->in, &s->bytes_done, &s->bytes_total);
+}
+
+static void
+show_progress(struct run *run)
+{
+	if (run->r->progress == NULL || run->r->statistics.lines % CLOCK_LINES != 0)
+		return;
+	update_statistics(run);
+	if (run->r->statistics.nanoseconds - run->shown < PROGRESS_NANOSECONDS)
+		return;
+	run->shown = run->r->statistics.nanoseconds;
+	run->r->progress(run->r->arg, &run->r->statistics);
+}
+
+/* All lines, then what only the end can tell. */
+static enum step
+run_lines(struct run *run)
+{
+	enum step step = GO_ON;
+	ssize_t size = -1;
+	char *text;
+
+	while (step == GO_ON && (size = kvt_input_line(run->in, &text)) >= 0) {
+		step = parse_and_run(run, text, (size_t)size);
+		show_progress(run);
+	}
+	if (step == GO_ON && size == -2)
+		return report_sentence(run, kvt_input_error(run->in), STOP_SYNTAX);
+	if (step == GO_ON && !kvt_parse_end(run->parser))
+		return report_sentence(run, kvt_parser_error(run->parser), STOP_SYNTAX);
+	return step == GO_ON ? open_store(run, kvt_input_lines(run->in), NULL) : step;
+}
+
+static enum kvt_result
+result_of(struct run *run, enum step step)
+{
+	static const enum kvt_result results[] = {
+		[GO_ON] = KVT_PASSED,           [STOP_SYNTAX] = KVT_SYNTAX,     [STOP_LOST] = KVT_DISCONNECTED,
+		[STOP_DIVERGED] = KVT_DIVERGED, [STOP_BROKEN] = KVT_LAW_BROKEN, [STOP_UNREADABLE] = KVT_UNREADABLE,
+		[STOP_ASKED] = KVT_PASSED,
+	};
+
+	run->r->statistics.stopped = step == STOP_ASKED;
+	if (results[step] == KVT_PASSED && run->diverged)
+		return KVT_DIVERGED;
+	return results[step];
+}
+
+enum kvt_result
+kvt_replay(struct kvt_replay *r, struct kvt_input *in, const char *source)
+{
+	struct run run = { .r = r, .source = source, .in = in };
+	enum kvt_result result;
+
+	r->target = NULL;
+	memset(&r->refusal, 0, sizeof r->refusal);
+	r->refusal.key = -1;
+	memset(&r->statistics, 0, sizeof r->statistics);
+	kvms_op_init(&run.config, kvms_store_row());
+	run.started = now();
+	run.parser = kvt_parser_new(source);
+	result = result_of(&run, run.parser != NULL ? run_lines(&run) : no_memory(&run));
+	if (r->print != NULL && (fflush(r->print) != 0 || run.output_failed)) {
+		fprintf(r->report, "%s: cannot write the output\n", source);
+		result = KVT_SYNTAX;
+	}
+	update_statistics(&run);
+	if (r->progress != NULL)
+		r->progress(r->arg, &r->statistics);
+	kvt_parser_free(&run.parser);
+	kvt_bindings_free(&run.bindings);
+	kvms_outcome_free(&run.out);
+	kvt_words_free(&run.ids);
+	kvt_words_free(&run.config_lists);
+	kvt_buffer_free(&run.text);
+	kvt_buffer_free(&run.held);
+	kvt_buffer_free(&run.comment);
+	kvt_buffer_free(&run.tail);
+	return result;
+}
+
+/* ---- Statistics ------------------------------------------------------------------------------------------- */
+
+static uint64_t
+rate(const struct kvt_statistics *s)
+{
+	uint64_t microseconds = s->nanoseconds / 1000;
+
+	return microseconds > 0 ? (uint64_t)((double)s->ops * 1e6 / (double)microseconds) : 0;
+}
+
+void
+kvt_print_statistics(struct kvt_buffer *b, const struct kvt_statistics *s)
+{
+	kvt_putf(b, "lines        %" PRIu64 "\n", s->lines);
+	kvt_putf(b, "operations   %" PRIu64, s->ops);
+	kvt_putf(b, " in %" PRIu64 ".%03" PRIu64 " s", s->nanoseconds / 1000000000, s->nanoseconds / 1000000 % 1000);
+	kvt_putf(b, ", %" PRIu64 "/s\n", rate(s));
+	kvt_puts(b, "outcomes    ");
+	for (unsigned c = 0; c < KVMS_CLASSES; c++)
+		if (c == KVMS_OK || s->outcomes[c] > 0)
+			kvt_putf(b, " %s %" PRIu64, kvms_class_word((enum kvms_class)c), s->outcomes[c]);
+	kvt_putf(b, "\nexpectations %" PRIu64 "\n", s->expects);
+	if (s->gaps > 0)
+		kvt_putf(b, "gaps         %" PRIu64 ", the last at line %" PRIu64 "\n", s->gaps, s->gap_line);
+	kvt_putf(b, "divergences  %" PRIu64 "\n", s->divergences);
+}
+
+void
+kvt_json_statistics(struct kvt_buffer *b, const struct kvt_statistics *s)
+{
+	kvt_putf(b, "{\"lines\":%" PRIu64 ",\"ops\":%" PRIu64 ",\"outcomes\":{", s->lines, s->ops);
+	for (unsigned c = 0; c < KVMS_CLASSES; c++)
+		kvt_putf(b, "%s\"%s\":%" PRIu64, c > 0 ? "," : "", kvms_class_word((enum kvms_class)c), s->outcomes[c]);
+	kvt_putf(b, "},\"expects\":%" PRIu64 ",\"gaps\":%" PRIu64 ",\"divergences\":%" PRIu64, s->expects, s->gaps,
+		 s->divergences);
+	kvt_putf(b, ",\"nanoseconds\":%" PRIu64 ",\"ops_per_second\":%" PRIu64 "}", s->nanoseconds, rate(s));
+}
