@@ -26,6 +26,6 @@ paddr_range_size(uint64_t paddr_start, uint64_t paddr_end)
 }
 
 /* True if an id stands twice in the list. */
-bool ids_duplicate(const uint64_t *ids, uint64_t count);
+bool ids_duplicate(const struct kvms *s, const uint64_t *ids, uint64_t count);
 
 #endif /* KVMS_AREA_H */

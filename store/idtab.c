@@ -14,7 +14,7 @@ leaf_of(const struct idtab *t, uint64_t id)
 {
 	if (TOP(id) >= t->top_count || t->top[TOP(id)] == NULL)
 		return NULL;
-	return t->top[TOP(id)][MID(id)];
+	return t->top[TOP(id)]->leaf[MID(id)];
 }
 
 static struct record *
@@ -68,7 +68,7 @@ leaf_need(struct kvms *s, struct idtab *t, uint64_t id)
 
 	if (TOP(id) >= t->top_count) {
 		uint64_t count = TOP(id) + 1;
-		struct id_leaf ***top = realloc(t->top, (size_t)count * sizeof *top);
+		struct id_mid **top = realloc(t->top, (size_t)count * sizeof *top);
 
 		if (top == NULL)
 			out_of_memory(s);
@@ -77,17 +77,18 @@ leaf_need(struct kvms *s, struct idtab *t, uint64_t id)
 		t->top_count = count;
 	}
 	if (t->top[TOP(id)] == NULL) {
-		t->top[TOP(id)] = calloc(ID_FANOUT, sizeof *t->top[0]);
+		t->top[TOP(id)] = calloc(1, sizeof **t->top);
 		if (t->top[TOP(id)] == NULL)
 			out_of_memory(s);
 	}
-	at = &t->top[TOP(id)][MID(id)];
+	at = &t->top[TOP(id)]->leaf[MID(id)];
 	if (*at == NULL) {
 		*at = t->spare_count > 0 ? t->spare[--t->spare_count]
 					 : malloc(sizeof **at + ID_FANOUT * t->size);
 		if (*at == NULL)
 			out_of_memory(s);
 		memset(*at, 0, sizeof **at + ID_FANOUT * t->size);
+		t->top[TOP(id)]->leaves++;
 	}
 	return *at;
 }
@@ -145,7 +146,11 @@ idtab_reclaim(struct kvms *s, enum kvms_kind kind, uint64_t id)
 
 	if (leaf == NULL || leaf->live != 0 || s->live.next_id[kind] / ID_FANOUT <= id / ID_FANOUT)
 		return;
-	t->top[TOP(id)][MID(id)] = NULL;
+	t->top[TOP(id)]->leaf[MID(id)] = NULL;
+	if (--t->top[TOP(id)]->leaves == 0 && TOP(s->live.next_id[kind]) > TOP(id)) {
+		free(t->top[TOP(id)]);
+		t->top[TOP(id)] = NULL;
+	}
 	if (t->spare_count < SPARE_MAX)
 		t->spare[t->spare_count++] = leaf;
 	else
@@ -178,7 +183,7 @@ idtab_free(struct idtab *t)
 {
 	for (uint64_t top = 0; top < t->top_count; top++) {
 		for (unsigned mid = 0; t->top[top] != NULL && mid < ID_FANOUT; mid++)
-			free(t->top[top][mid]);
+			free(t->top[top]->leaf[mid]);
 		free(t->top[top]);
 	}
 	free(t->top);

@@ -78,9 +78,9 @@ static INSPECT(walk)
 
 		ADD(level, node, index, word);
 		r->levels++;
-		if (pte_kind(&s->paging, word, level) != PTE_TABLE)
+		node = child_of(s, word, level);
+		if (node == 0)
 			return O_ok;
-		node = pte_table_paddr(&s->paging, word);
 	}
 }
 
@@ -222,10 +222,10 @@ nodes_under(const struct kvms *s, uint64_t node, unsigned level)
 	if (level == 1)
 		return count;
 	for (unsigned i = level == s->paging.levels ? NODE_ENTRIES / 2 : 0; i < NODE_ENTRIES; i++) {
-		uint64_t word = word_at(s, word_paddr(node, i));
+		uint64_t child = child_of(s, word_at(s, word_paddr(node, i)), level);
 
-		if (pte_kind(&s->paging, word, level) == PTE_TABLE)
-			count += nodes_under(s, pte_table_paddr(&s->paging, word), level - 1);
+		if (child != 0)
+			count += nodes_under(s, child, level - 1);
 	}
 	return count;
 }

@@ -95,10 +95,15 @@ struct id_leaf {
 	_Alignas(8) unsigned char records[];
 };
 
+struct id_mid {
+	uint32_t leaves; /* that exist */
+	struct id_leaf *leaf[ID_FANOUT];
+};
+
 struct idtab {
 	size_t size;              /* bytes of a record */
 	uint64_t top_count;       /* entries of "top" */
-	struct id_leaf ***top;    /* top[id / 512^2][id / 512 % 512] */
+	struct id_mid **top;      /* top[id / 512^2]->leaf[id / 512 % 512] */
 	struct id_leaf *spare[8]; /* emptied leaves, kept for reuse */
 	unsigned spare_count;
 };
@@ -201,6 +206,11 @@ struct kvms_range {
 	uint64_t start, end;
 };
 
+struct sorting {
+	uint64_t *at;
+	size_t capacity;
+};
+
 struct kvms {
 	/* fixed at creation */
 	struct paging paging;
@@ -238,6 +248,7 @@ struct kvms {
 	uint32_t dirty_capacity;
 	uint64_t *scratch;
 	size_t scratch_capacity;
+	struct sorting *sorting; /* for what only reads the store, but has to sort */
 	jmp_buf nomem; /* where a step goes when the host has no memory ... */
 	bool can_leave; /* ... if it may */
 

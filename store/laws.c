@@ -231,6 +231,8 @@ SLOT_LAW(meta_node_rc)
 
 SLOT_LAW(pt_count_consistent)
 {
+	const uint64_t *word = (const uint64_t *)(const void *)(c->s->memory + i * PAGE);
+	const uint64_t mask = c->s->paging.present;
 	unsigned present = 0, from = 0;
 
 	if (sl->usage != USAGE_PAGETABLE)
@@ -238,7 +240,7 @@ SLOT_LAW(pt_count_consistent)
 	if (i * PAGE == c->s->live.kernel_root)
 		from = NODE_ENTRIES / 2; /* a root counts its own half */
 	for (unsigned k = from; k < NODE_ENTRIES; k++)
-		present += pte_kind(&c->s->paging, word_at(c->s, word_paddr(i * PAGE, k)), sl->level) != PTE_ABSENT;
+		present += (word[k] & mask) != 0;
 	if (present != sl->nr_children)
 		bad(c, i, present, sl->nr_children);
 }
@@ -267,13 +269,6 @@ SLOT_LAW(pt_no_orphan)
 		return;
 	if (c->audit != NULL ? audit_tally(c->audit, i).designated == 0 : node_on_walk(c->s, sl) != i * PAGE)
 		bad(c, i, 1, 0);
-}
-
-SLOT_LAW(pt_node_unique)
-{
-	/* touched: a word that designates a node elsewhere than on the node's own walk is judged by its place */
-	if (sl->usage == USAGE_PAGETABLE && c->audit != NULL && audit_tally(c->audit, i).designated > 1)
-		bad(c, i, 1, audit_tally(c->audit, i).designated);
 }
 
 SLOT_LAW(pt_not_stray)
@@ -310,6 +305,19 @@ WORD_LAW(pt_child_level)
 
 	if (p->level > 1 && child != NULL && child->usage == USAGE_PAGETABLE && child->level != p->level - 1)
 		bad(c, paddr, p->level - 1, child->level);
+}
+
+WORD_LAW(pt_node_unique)
+{
+	const struct slot *child = child_slot(c, p);
+	uint64_t index = pte_table_paddr(&c->s->paging, p->word) / PAGE;
+
+	if (p->level == 1 || child == NULL || child->usage != USAGE_PAGETABLE)
+		return;
+	/* a full check counts who designates the node; a touched one knows where it belongs */
+	if (c->audit != NULL ? audit_tally(c->audit, index).designated > 1
+			     : child->place_table != p->table + 1 || child->place_va != p->va)
+		bad(c, paddr, child->place_va, p->va);
 }
 
 WORD_LAW(pt_kernel_top_nodes)
@@ -469,12 +477,15 @@ law_area_disjoint(struct check *c, uint64_t id, const struct area *a)
 	if (c->audit != NULL) {
 		other = audit_area_overlap(c->audit, id);
 	} else {
-		const struct extent *below = extent_below(c->s, SET_AREAS, a->start);
+		const struct extent *below = extent_below(c->s, SET_AREAS, a->start - 1);
+		const struct extent *self = extent_below(c->s, SET_AREAS, a->start);
 		const struct extent *above = extent_from(c->s, SET_AREAS, a->start + 1);
 
 		other = above != NULL && above->start < a->end ? above->id : 0;
-		if (below == NULL || below->id != id)
-			other = below != NULL ? below->id : UINT64_MAX;
+		if (below != NULL && below->end > a->start)
+			other = below->id;
+		if (self == NULL || self->id != id)
+			other = self != NULL ? self->id : UINT64_MAX;
 	}
 	if (other != 0)
 		bad(c, id, 0, other);
@@ -649,6 +660,9 @@ run_word(struct check *c, uint64_t node, unsigned index)
 {
 	const struct slot *sl = &c->s->slot[node / PAGE];
 	uint64_t paddr = word_paddr(node, index), word = word_at(c->s, paddr);
+
+	if (sl->level < 1 || sl->level > c->s->paging.levels)
+		return; /* meta.node_slot says so; nothing about the word can be said */
 	struct place place = { .node = node,
 			       .index = index,
 			       .level = sl->level,

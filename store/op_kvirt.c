@@ -13,25 +13,39 @@ id_compare(const void *a, const void *b)
 	return *left < *right ? -1 : *left > *right;
 }
 
-/* True if an id stands twice in the list.  Long lists are sorted, if the host has memory for a copy. */
-bool
-ids_duplicate(const uint64_t *ids, uint64_t count)
+/* A sorted copy of a list, NULL if the host has no memory for it. */
+static const uint64_t *
+sorted_copy(struct sorting *sorting, const uint64_t *ids, uint64_t count)
 {
-	uint64_t *sorted = count > 32 ? malloc((size_t)count * sizeof *sorted) : NULL;
-	bool duplicate = false;
+	if (count > sorting->capacity) {
+		uint64_t *more = realloc(sorting->at, (size_t)count * sizeof *more);
 
-	if (sorted == NULL) {
-		for (uint64_t i = 1; i < count && !duplicate; i++)
-			for (uint64_t k = 0; k < i && !duplicate; k++)
-				duplicate = ids[i] == ids[k];
-		return duplicate;
+		if (more == NULL)
+			return NULL;
+		sorting->at = more;
+		sorting->capacity = (size_t)count;
 	}
-	memcpy(sorted, ids, (size_t)count * sizeof *sorted);
-	qsort(sorted, (size_t)count, sizeof *sorted, id_compare);
-	for (uint64_t i = 1; i < count && !duplicate; i++)
-		duplicate = sorted[i] == sorted[i - 1];
-	free(sorted);
-	return duplicate;
+	memcpy(sorting->at, ids, (size_t)count * sizeof *ids);
+	qsort(sorting->at, (size_t)count, sizeof *ids, id_compare);
+	return sorting->at;
+}
+
+bool
+ids_duplicate(const struct kvms *s, const uint64_t *ids, uint64_t count)
+{
+	const uint64_t *sorted = count > 32 ? sorted_copy(s->sorting, ids, count) : NULL;
+
+	for (uint64_t i = 1; i < count; i++) {
+		if (sorted != NULL) {
+			if (sorted[i] == sorted[i - 1])
+				return true;
+			continue;
+		}
+		for (uint64_t k = 0; k < i; k++)
+			if (ids[i] == ids[k])
+				return true;
+	}
+	return false;
 }
 
 /* ---- Areas ------------------------------------------------------------------ */
@@ -138,7 +152,7 @@ area_sizes_check(uint64_t area_size, uint64_t map_offset)
 
 PRE(kvirt_map_frames)
 {
-	if (ids_duplicate(list, a->frames))
+	if (ids_duplicate(s, list, a->frames))
 		return O_duplicate_frame;
 	return area_sizes_check(a->area_size, a->map_offset);
 }
@@ -159,7 +173,7 @@ POST(kvirt_map_frames)
 
 PRE(kvirt_map_frames_at)
 {
-	if (ids_duplicate(list, a->frames))
+	if (ids_duplicate(s, list, a->frames))
 		return O_duplicate_frame;
 	if (a->start % PAGE != 0)
 		return O_start_unaligned;

@@ -74,7 +74,7 @@ PRE(kvirt_map_frames_into)
 {
 	if (AREA(s, a->area)->refs > 0)
 		return O_area_in_use;
-	if (ids_duplicate(list, a->frames))
+	if (ids_duplicate(s, list, a->frames))
 		return O_duplicate_frame;
 	return area_span_check(s, a->area, a->va, a->frames * PAGE);
 }

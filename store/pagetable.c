@@ -20,16 +20,22 @@ node_new(struct kvms *s, unsigned level, uint64_t table, uint64_t va, uint64_t l
 	return O_ok;
 }
 
+/* The address of entry "index" of a node of "level" whose span begins at base. */
+static uint64_t
+entry_base(const struct kvms *s, uint64_t base, unsigned index, unsigned level)
+{
+	uint64_t va = base + index * page_size(level);
+
+	/* the root's span starts at 0 and wraps into the kernel half */
+	return level == s->paging.levels && index >= NODE_ENTRIES / 2 ? va | s->paging.kernel_base : va;
+}
+
 uint64_t
 entry_va(const struct kvms *s, uint64_t node, unsigned index)
 {
 	const struct slot *sl = &s->slot[node / PAGE];
-	uint64_t va = sl->place_va + index * page_size(sl->level);
 
-	/* the root's span starts at 0 and wraps into the kernel half */
-	if (sl->level == s->paging.levels && index >= NODE_ENTRIES / 2)
-		va |= s->paging.kernel_base;
-	return va;
+	return entry_base(s, sl->place_va, index, sl->level);
 }
 
 /* The frame of a tracked leaf loses (sign = -1) or gains (+1) a mapping. */
@@ -119,6 +125,17 @@ table_root(const struct kvms *s, uint64_t table)
 	return table == KERNEL_TABLE ? s->live.kernel_root : 0;
 }
 
+uint64_t
+child_of(const struct kvms *s, uint64_t word, unsigned level)
+{
+	uint64_t child;
+
+	if (pte_kind(&s->paging, word, level) != PTE_TABLE || level == 1)
+		return 0;
+	child = pte_table_paddr(&s->paging, word);
+	return child < s->max_paddr ? child : 0;
+}
+
 static void
 answer(const struct kvms *s, struct translation *t, uint64_t table, uint64_t word, uint64_t va, unsigned level)
 {
@@ -142,39 +159,44 @@ translate(const struct kvms *s, uint64_t table, uint64_t va)
 	if (node == 0 || !va_is_canonical(&s->paging, va))
 		return t;
 	for (;; level--) {
+		uint64_t child;
+
 		word = word_at(s, word_paddr(node, entry_index(va, level)));
-		if (pte_kind(&s->paging, word, level) != PTE_TABLE)
+		child = child_of(s, word, level);
+		if (child == 0)
 			break;
-		node = pte_table_paddr(&s->paging, word);
+		node = child;
 	}
 	answer(s, &t, table, word, va, level);
 	return t;
 }
 
+/* A node and the addresses it spans. */
+struct span {
+	uint64_t node;
+	unsigned level;
+	uint64_t base;
+};
+
 /* The first leaf that meets [start, last] under a node, in ascending order. */
 static bool
-first_leaf(const struct kvms *s, uint64_t node, uint64_t start, uint64_t last, uint64_t *va)
+first_leaf(const struct kvms *s, struct span span, uint64_t start, uint64_t last, uint64_t *va)
 {
-	unsigned level = s->slot[node / PAGE].level;
+	unsigned level = span.level;
 
-	if (s->slot[node / PAGE].nr_children == 0)
+	if (s->slot[span.node / PAGE].nr_children == 0)
 		return false;
 	for (unsigned i = entry_index(start, level); i <= entry_index(last, level); i++) {
-		uint64_t word = word_at(s, word_paddr(node, i)), at = entry_va(s, node, i);
-		uint64_t at_last = at + (page_size(level) - 1);
+		uint64_t word = word_at(s, word_paddr(span.node, i)), child = child_of(s, word, level);
+		uint64_t at = entry_base(s, span.base, i, level), at_last = at + (page_size(level) - 1);
 
-		switch (pte_kind(&s->paging, word, level)) {
-		case PTE_ABSENT:
-			break;
-		case PTE_LEAF:
+		if (pte_kind(&s->paging, word, level) == PTE_LEAF) {
 			*va = at;
 			return true;
-		case PTE_TABLE:
-			if (first_leaf(s, pte_table_paddr(&s->paging, word), at > start ? at : start,
-				       at_last < last ? at_last : last, va))
-				return true;
-			break;
 		}
+		if (child != 0 && first_leaf(s, (struct span){ child, level - 1, at }, at > start ? at : start,
+					     at_last < last ? at_last : last, va))
+			return true;
 	}
 	return false;
 }
@@ -182,28 +204,29 @@ first_leaf(const struct kvms *s, uint64_t node, uint64_t start, uint64_t last, u
 bool
 leaf_in_range(const struct kvms *s, uint64_t table, uint64_t start, uint64_t end, uint64_t *va)
 {
-	return start < end && first_leaf(s, table_root(s, table), start, end - 1, va);
+	struct span root = { table_root(s, table), s->paging.levels, 0 };
+
+	return start < end && first_leaf(s, root, start, end - 1, va);
 }
 
 static bool
-visit_node(const struct kvms *s, uint64_t table, uint64_t node, unsigned level, leaf_visitor *visit, void *arg)
+visit_node(const struct kvms *s, uint64_t table, struct span span, leaf_visitor *visit, void *arg)
 {
-	unsigned from = 0, to = NODE_ENTRIES;
+	unsigned from = 0, to = NODE_ENTRIES, level = span.level;
 
 	if (level == s->paging.levels) {
 		from = table == KERNEL_TABLE ? NODE_ENTRIES / 2 : 0;
 		to = from + NODE_ENTRIES / 2;
-	} else if (s->slot[node / PAGE].nr_children == 0) {
+	} else if (s->slot[span.node / PAGE].nr_children == 0) {
 		return true;
 	}
 	for (unsigned i = from; i < to; i++) {
-		uint64_t word = word_at(s, word_paddr(node, i));
-		enum pte_kind kind = pte_kind(&s->paging, word, level);
+		uint64_t word = word_at(s, word_paddr(span.node, i)), child = child_of(s, word, level);
+		uint64_t at = entry_base(s, span.base, i, level);
 
-		if (kind == PTE_LEAF && !visit(arg, table, entry_va(s, node, i), level, word))
+		if (pte_kind(&s->paging, word, level) == PTE_LEAF && !visit(arg, table, at, level, word))
 			return false;
-		if (kind == PTE_TABLE &&
-		    !visit_node(s, table, pte_table_paddr(&s->paging, word), level - 1, visit, arg))
+		if (child != 0 && !visit_node(s, table, (struct span){ child, level - 1, at }, visit, arg))
 			return false;
 	}
 	return true;
@@ -212,7 +235,7 @@ visit_node(const struct kvms *s, uint64_t table, uint64_t node, unsigned level, 
 bool
 leaves_visit(const struct kvms *s, uint64_t table, leaf_visitor *visit, void *arg)
 {
-	return visit_node(s, table, table_root(s, table), s->paging.levels, visit, arg);
+	return visit_node(s, table, (struct span){ table_root(s, table), s->paging.levels, 0 }, visit, arg);
 }
 
 /* ---- cursors ---- */

@@ -68,6 +68,11 @@ node_table(const struct kvms *s, uint64_t node)
 
 /* Root of a table; 0 if there is no such table. */
 uint64_t table_root(const struct kvms *s, uint64_t table);
+/*
+ * The node that a word at "level" leads to, 0 if none.  Never leads out of
+ * memory, so that what only looks may walk a damaged table.
+ */
+uint64_t child_of(const struct kvms *s, uint64_t word, unsigned level);
 /* What the hardware finds at va.  Not found also for a non-canonical address. */
 struct translation translate(const struct kvms *s, uint64_t table, uint64_t va);
 /* The lowest address >= start whose leaf starts or continues in [start, end); false if none. */

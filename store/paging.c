@@ -8,6 +8,7 @@ static const struct paging pagings[ARCHES] = {
 			  .levels = 4,
 			  .width = 48,
 			  .highest_leaf = 2,
+			  .present = X86_P | X86_LEAF,
 			  .kernel_base = UINT64_C(0xffff800000000000),
 			  .linear_base = UINT64_C(0xffff800000000000),
 			  .vmalloc_start = UINT64_C(0xffffc00000000000),

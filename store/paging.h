@@ -24,6 +24,7 @@ struct paging {
 	unsigned levels;       /* of the tree; the root's level */
 	unsigned width;        /* bits of a virtual address */
 	unsigned highest_leaf; /* highest level at which a leaf may stand */
+	uint64_t present;      /* a word with none of these bits is absent */
 	uint64_t kernel_base;  /* first address of the kernel half */
 	uint64_t linear_base;
 	uint64_t vmalloc_start, vmalloc_end; /* default vmalloc range */

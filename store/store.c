@@ -128,12 +128,16 @@ struct kvms *
 kvms_new(const struct kvms_op *config, struct kvms_refusal *why)
 {
 	struct kvms *s = calloc(1, sizeof *s);
+	struct sorting *sorting = calloc(1, sizeof *sorting);
 	volatile bool built = false; /* survives the jump back */
 
-	if (s == NULL) {
+	if (s == NULL || sorting == NULL) {
+		free(s);
+		free(sorting);
 		config_refuse(why, -1, "the machine has no memory left");
 		return NULL;
 	}
+	s->sorting = sorting;
 	s->check = KVMS_CHECK_TOUCHED;
 	s->can_leave = true;
 	if (setjmp(s->nomem) != 0)
@@ -167,6 +171,9 @@ kvms_free(struct kvms **taken)
 	free(s->undo.bytes);
 	free(s->dirty);
 	free(s->scratch);
+	if (s->sorting != NULL)
+		free(s->sorting->at);
+	free(s->sorting);
 	free(s->outs);
 	free(s->config_list);
 	free(s->config_element);
