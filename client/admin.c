@@ -419,7 +419,8 @@ save_file(struct kvmctl *k)
 	enum kvmctl_status status;
 
 	if (k->option[OPTION_embedded] == NULL) {
-		kvmctl_complain("a daemon saves into its state directory: kvmctl snapshot save; to a file with --embedded only");
+		kvmctl_complain(
+		    "a daemon saves into its state directory: kvmctl snapshot save; to a file with --embedded only");
 		return KVMCTL_USAGE;
 	}
 	status = kvmctl_session_open(k, &s);
@@ -532,7 +533,8 @@ kvmctl_snapshot_load(struct kvmctl *k)
 	enum kvmctl_status status;
 
 	if (k->option[OPTION_embedded] != NULL) {
-		kvmctl_complain("--embedded=FILE works on a snapshot with any command; there is nothing to load it into");
+		kvmctl_complain(
+		    "--embedded=FILE works on a snapshot with any command; there is nothing to load it into");
 		return KVMCTL_USAGE;
 	}
 	if (k->argc > 0 && !kvt_parse_u64(k->argv[0], strlen(k->argv[0]), &request.snapshot)) {

@@ -54,7 +54,8 @@ options_fit(const struct kvmctl *k)
 	}
 	if (k->option[OPTION_embedded] != NULL && k->option[OPTION_embedded][0] == '\0' &&
 	    k->option[OPTION_store] != NULL && k->option[OPTION_keep] == NULL) {
-		kvmctl_complain("--embedded without a snapshot works on a fresh store, which has no name: leave --store out");
+		kvmctl_complain(
+		    "--embedded without a snapshot works on a fresh store, which has no name: leave --store out");
 		return false;
 	}
 	return true;

@@ -7,8 +7,7 @@
 #define EXEC_OPTIONS (OPT(strict) | OPT(keep))
 
 static const struct kvmctl_command commands[] = {
-	{ "exec", "'OP ...' ... | -",
-	  "operations and requests; - = from standard input",
+	{ "exec", "'OP ...' ... | -", "operations and requests; - = from standard input",
 	  "Runs one after the other on one store and prints one outcome for each.  All run, whatever came of those "
 	  "before; --strict stops at the first operation that is not ok.\n"
 	  "From the arguments nothing runs if one of them has a mistake; from standard input a mistake stops there.\n"
@@ -30,7 +29,7 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl --embedded run ops.kvt > recorded.kvt\n",
 	  EXEC_OPTIONS, 1, 1, kvmctl_run },
 	{ "replay", "FILE", "replay a trace and compare every outcome",
-	  "Runs in a store made for it, with the trace's configuration, that is gone afterwards; --keep NAME keeps it.  "
+	  "Runs in a store made for it and gone afterwards, with the trace's configuration; --keep NAME keeps it.  "
 	  "With --store NAME it runs in that store, which must have the trace's configuration.\n"
 	  "Stops at the first difference; --keep-going reports all.  Exit status 4 if there was one, in the "
 	  "comparisons of --listing and --mappings too.\n"
@@ -38,8 +37,8 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl replay recorded.kvt\n"
 	  "\tkvmctl --embedded --check full=1000 replay recorded.kvt.xz\n"
 	  "\tkvmctl replay boot.kvt --listing vmallocinfo --at SYNC1-begin\n",
-	  OPT(keep_going) | OPT(keep) | OPT(listing) | OPT(mappings) | OPT(at) | OPT(listing_at) | OPT(mappings_at), 1, 1,
-	  kvmctl_replay },
+	  OPT(keep_going) | OPT(keep) | OPT(listing) | OPT(mappings) | OPT(at) | OPT(listing_at) | OPT(mappings_at), 1,
+	  1, kvmctl_replay },
 	{ "status", "", "state of the daemon and of the store",
 	  "One key=value a line.  With --embedded=SNAPSHOT: of the store saved there.\n", 0, 0, 0, kvmctl_status_show },
 	{ "store create", "NAME [key=value ...]", "create a store in the daemon",
@@ -187,6 +186,7 @@ kvmctl_command_unknown(int words, char *const *word)
 	if (guess.best != NULL)
 		kvmctl_complain("unknown command '%s'; did you mean '%s'?", kvmctl_shown(shown, word[0]), guess.best);
 	else
-		kvmctl_complain("unknown command '%s'; \"kvmctl help\" lists the commands, \"kvmctl help ops\" the operations",
-				kvmctl_shown(shown, word[0]));
+		kvmctl_complain(
+		    "unknown command '%s'; \"kvmctl help\" lists the commands, \"kvmctl help ops\" the operations",
+		    kvmctl_shown(shown, word[0]));
 }

@@ -14,9 +14,9 @@
 
 #include "proto/address.h"
 
-#define SEND_AHEAD 65536u    /* bytes of requests gathered before they are sent */
-#define RECEIVE_SIZE 65536u  /* bytes asked for at once */
-#define HELLO_MS 10000       /* how long a daemon may take to say hello */
+#define SEND_AHEAD 65536u   /* bytes of requests gathered before they are sent */
+#define RECEIVE_SIZE 65536u /* bytes asked for at once */
+#define HELLO_MS 10000      /* how long a daemon may take to say hello */
 
 /* A request whose answer is still to come. */
 struct pending {
@@ -45,7 +45,9 @@ struct kvmctl_connection {
 
 /* ---- Failures ------------------------------------------------------------------- */
 
-static bool __attribute__((format(printf, 2, 3)))
+static bool fail(struct kvmctl_failure *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static bool
 fail(struct kvmctl_failure *why, const char *format, ...)
 {
 	va_list arguments;
@@ -97,8 +99,8 @@ static bool
 send_some(struct kvmctl_connection *c, struct kvmctl_failure *why)
 {
 	while (kvmp_buffer_size(&c->out) > 0) {
-		ssize_t n = send(c->fd, c->out.data + c->out.start, kvmp_buffer_size(&c->out),
-				 MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n =
+		    send(c->fd, c->out.data + c->out.start, kvmp_buffer_size(&c->out), MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (n >= 0)
 			kvmp_buffer_take(&c->out, (size_t)n);
@@ -333,8 +335,9 @@ socket_open(struct kvmctl_connection *c, const char *path, struct kvmctl_failure
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
 	if (path == NULL && !kvmctl_default_socket(address.sun_path, sizeof address.sun_path))
-		return fail(why, "which socket? XDG_RUNTIME_DIR is not set, so there is no default; name one with --connect or "
-				 "in " KVMP_SOCKET_VARIABLE ", or use --embedded");
+		return fail(
+		    why, "which socket? XDG_RUNTIME_DIR is not set, so there is no default; name one with --connect or "
+			 "in " KVMP_SOCKET_VARIABLE ", or use --embedded");
 	if (path != NULL && (path[0] == '\0' || strlen(path) >= sizeof address.sun_path))
 		return fail(why, "the path of a socket has 1 to %zu bytes: \"%s\"", sizeof address.sun_path - 1, path);
 	if (path != NULL)
@@ -346,7 +349,8 @@ socket_open(struct kvmctl_connection *c, const char *path, struct kvmctl_failure
 	if (connect(c->fd, (const struct sockaddr *)&address, sizeof address) == 0)
 		return true;
 	if (errno == ENOENT || errno == ENOTDIR || errno == ECONNREFUSED)
-		return fail(why, "no kvmstored listens on %s; start one with `kvmstored --listen %s`, or use --embedded",
+		return fail(why,
+			    "no kvmstored listens on %s; start one with `kvmstored --listen %s`, or use --embedded",
 			    c->path, c->path);
 	if (errno == EACCES)
 		return fail(why, "no permission to use %s: kvmstored admits only the user it runs as", c->path);

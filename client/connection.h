@@ -29,7 +29,8 @@ enum kvmctl_failure_kind {
 struct kvmctl_failure {
 	enum kvmctl_failure_kind kind;
 	enum kvmp_error_code code; /* KVMCTL_REFUSED */
-	char text[1024]; /* for a person, without a full stop at the end; with STORE_BROKEN findings follow, one a line */
+	char text[1024]; /* for a person, without a full stop at the end; with STORE_BROKEN findings follow, one a line
+			  */
 };
 
 /*

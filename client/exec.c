@@ -256,7 +256,8 @@ run_all(struct exec *x)
 	enum kvmctl_status status;
 
 	if (x->k->option[OPTION_keep] != NULL && x->k->option[OPTION_embedded] == NULL) {
-		kvmctl_complain("--keep goes with --embedded here; a daemon's store is kept anyway (\"kvmctl snapshot save\")");
+		kvmctl_complain(
+		    "--keep goes with --embedded here; a daemon's store is kept anyway (\"kvmctl snapshot save\")");
 		return KVMCTL_USAGE;
 	}
 	x->parser = kvt_parser_new("op");

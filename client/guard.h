@@ -11,7 +11,7 @@
 #include <sys/types.h>
 
 struct kvmctl_guard {
-	int fd; /* our end of a pipe; the guard sees it close */
+	int fd;    /* our end of a pipe; the guard sees it close */
 	pid_t pid; /* 0: there is no guard */
 };
 

@@ -67,7 +67,8 @@ option_entry(FILE *out, unsigned number)
 	if (row->argument == 2)
 		snprintf(name, sizeof name, "%s--%s[=%s]", letter, row->name, row->metavar);
 	else
-		snprintf(name, sizeof name, "%s--%s%s%s", letter, row->name, row->argument != 0 ? " " : "", row->metavar);
+		snprintf(name, sizeof name, "%s--%s%s%s", letter, row->name, row->argument != 0 ? " " : "",
+			 row->metavar);
 	entry(out, name, 28, row->help);
 }
 
@@ -240,9 +241,9 @@ static const char *
 kind_name(enum kvms_kind kind)
 {
 	static const char *const names[KVMS_ID_KINDS] = {
-		[KVMS_ID_FRAME] = "frame",   [KVMS_ID_SEGMENT] = "segment",   [KVMS_ID_UNIQUE] = "unique frame",
-		[KVMS_ID_LIST] = "list",     [KVMS_ID_VM_SPACE] = "vm_space", [KVMS_ID_CURSOR] = "cursor",
-		[KVMS_ID_AREA] = "area",     [KVMS_ID_READER] = "reader",     [KVMS_ID_WRITER] = "writer",
+		[KVMS_ID_FRAME] = "frame", [KVMS_ID_SEGMENT] = "segment",   [KVMS_ID_UNIQUE] = "unique frame",
+		[KVMS_ID_LIST] = "list",   [KVMS_ID_VM_SPACE] = "vm_space", [KVMS_ID_CURSOR] = "cursor",
+		[KVMS_ID_AREA] = "area",   [KVMS_ID_READER] = "reader",     [KVMS_ID_WRITER] = "writer",
 		[KVMS_ID_IOMEM] = "iomem",
 	};
 
@@ -257,7 +258,10 @@ type_text(struct kvt_buffer *b, const struct kvms_field *f)
 	uint64_t value;
 
 	if (f->type == KVMS_ID)
-		kvt_putf(b, "id of a%s %s", f->created ? " new" : strchr("aiou", kind_name(f->kind)[0]) != NULL ? "n" : "",
+		kvt_putf(b, "id of a%s %s",
+			 f->created                                      ? " new"
+			 : strchr("aiou", kind_name(f->kind)[0]) != NULL ? "n"
+									 : "",
 			 kind_name(f->kind));
 	else if (f->type == KVMS_IDS)
 		kvt_putf(b, "list of %s ids [1,2,...]", kind_name(f->kind));
@@ -304,8 +308,8 @@ outcome_entry(FILE *out, unsigned name)
 {
 	char shown[64];
 
-	snprintf(shown, sizeof shown, "%-5s  %s%s%s", kvms_class_word(kvms_outcome_class(name)), kvms_outcome_name(name),
-		 kvms_outcome_cause(name) != NULL ? " cause=" : "",
+	snprintf(shown, sizeof shown, "%-5s  %s%s%s", kvms_class_word(kvms_outcome_class(name)),
+		 kvms_outcome_name(name), kvms_outcome_cause(name) != NULL ? " cause=" : "",
 		 kvms_outcome_cause(name) != NULL ? kvms_outcome_cause(name) : "");
 	entry(out, shown, 36, kvms_outcome_meaning(name));
 }
@@ -396,7 +400,9 @@ list_laws(FILE *out)
 static void
 list_types(FILE *out)
 {
-	static const enum kvms_type shown[] = { KVMS_TABLE, KVMS_FLAGS, KVMS_PROP, KVMS_BYTES, KVMS_RANGE, KVMS_RANGES };
+	static const enum kvms_type shown[] = {
+		KVMS_TABLE, KVMS_FLAGS, KVMS_PROP, KVMS_BYTES, KVMS_RANGE, KVMS_RANGES
+	};
 	static const char *const names[] = { "table", "flags", "property", "bytes", "range", "ranges" };
 
 	fputs("How values are written:\n", out);
@@ -435,8 +441,8 @@ static const struct {
 	const char *name;
 	void (*print)(FILE *out);
 } topics[] = {
-	{ "ops", ops_topic },     { "requests", requests_topic }, { "outcomes", list_outcomes },
-	{ "laws", list_laws },    { "types", list_types },        { "options", options_topic },
+	{ "ops", ops_topic },  { "requests", requests_topic }, { "outcomes", list_outcomes },
+	{ "laws", list_laws }, { "types", list_types },        { "options", options_topic },
 };
 
 /* Operations and requests whose names begin with the word. */
@@ -447,7 +453,8 @@ help_prefix(const char *word)
 	bool found = false;
 
 	for (unsigned i = 0; length >= 3 && i < kvms_op_max() + kvms_request_max(); i++) {
-		const struct kvms_row *row = i < kvms_op_max() ? kvms_op_row(i + 1) : kvms_request_row(i + 1 - kvms_op_max());
+		const struct kvms_row *row =
+		    i < kvms_op_max() ? kvms_op_row(i + 1) : kvms_request_row(i + 1 - kvms_op_max());
 
 		if (row == NULL || strncmp(row->name, word, length) != 0)
 			continue;

@@ -98,8 +98,9 @@ complain(int answer, const char *token)
 	else if (strncmp(token, "--", 2) == 0)
 		complain_unknown(token);
 	else if (optopt > ' ' && optopt < 0x7f)
-		kvmctl_complain("unknown option '-%c'; kvmctl --help lists them (a word that begins with '-' goes behind --)",
-				optopt);
+		kvmctl_complain(
+		    "unknown option '-%c'; kvmctl --help lists them (a word that begins with '-' goes behind --)",
+		    optopt);
 	else
 		kvmctl_complain("unknown option; kvmctl --help lists them");
 }

@@ -22,7 +22,7 @@
 struct replaying {
 	struct kvmctl *k;
 	struct kvmctl_session session;
-	enum kvmctl_status status; /* of what is not the replay's own: opening, comparing */
+	enum kvmctl_status status;          /* of what is not the replay's own: opening, comparing */
 	char made[KVMP_STORE_NAME_MAX + 1]; /* store in the daemon to drop at the end, "" = none */
 	struct kvmctl_guard guard;
 	struct kvmctl_comparison listing, mappings;
@@ -108,8 +108,9 @@ open_store(void *arg, const struct kvms_op *config, const struct kvt_base *base,
 		r->status = kvmctl_session_open_trace(r->k, &r->session, &want, why);
 	} else if (base != NULL) {
 		r->status = KVMCTL_USAGE;
-		snprintf(why->text, sizeof why->text, "the trace starts from a saved state: use --embedded, or --store "
-						      "NAME of a store in that state");
+		snprintf(why->text, sizeof why->text,
+			 "the trace starts from a saved state: use --embedded, or --store "
+			 "NAME of a store in that state");
 	} else {
 		r->status = make_store(r, config, why);
 		if (r->status != KVMCTL_OK && why->key < 0)
@@ -247,8 +248,8 @@ compare_rest(struct replaying *r, struct kvt_target *target)
 			continue;
 		}
 		kvmctl_complain("the trace has no comment line \"# %s\"%s%s%s", c->mark,
-				r->mark.best != NULL ? "; did you mean \"" : "", r->mark.best != NULL ? r->mark.best : "",
-				r->mark.best != NULL ? "\"?" : "");
+				r->mark.best != NULL ? "; did you mean \"" : "",
+				r->mark.best != NULL ? r->mark.best : "", r->mark.best != NULL ? "\"?" : "");
 		r->status = KVMCTL_USAGE;
 	}
 }
@@ -264,8 +265,8 @@ set_comparisons(struct replaying *r)
 	r->listing.mark = option[OPTION_listing_at] != NULL ? option[OPTION_listing_at] : option[OPTION_at];
 	r->mappings.path = option[OPTION_mappings];
 	r->mappings.mark = option[OPTION_mappings_at] != NULL ? option[OPTION_mappings_at] : option[OPTION_at];
-	if ((r->listing.mark != NULL && r->listing.path == NULL) || (r->mappings.mark != NULL && r->mappings.path == NULL &&
-								     r->listing.path == NULL)) {
+	if ((r->listing.mark != NULL && r->listing.path == NULL) ||
+	    (r->mappings.mark != NULL && r->mappings.path == NULL && r->listing.path == NULL)) {
 		kvmctl_complain("nothing to compare: a mark needs --listing FILE or --mappings FILE");
 		return KVMCTL_USAGE;
 	}
@@ -293,7 +294,9 @@ on_progress(void *arg, const struct kvt_statistics *so_far)
 static const char *
 verdict(enum kvmctl_status status)
 {
-	static const char *const words[] = { "passed", "failed", "failed", "failed", "diverged", "broke a law", "failed" };
+	static const char *const words[] = {
+		"passed", "failed", "failed", "failed", "diverged", "broke a law", "failed"
+	};
 
 	return words[status];
 }

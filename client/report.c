@@ -190,7 +190,8 @@ json_compared(struct kvt_buffer *b, const char *name, const struct kvmctl_compar
 		return;
 	kvt_putf(b,
 		 ",\"%s\":{\"listed\":%" PRIu64 ",\"in_store\":%" PRIu64 ",\"agree\":%" PRIu64 ",\"differ\":%" PRIu64
-		 ",\"only_listed\":%" PRIu64 ",\"only_store\":%" PRIu64 ",\"unpurged\":%" PRIu64 ",\"known\":%" PRIu64 "}",
+		 ",\"only_listed\":%" PRIu64 ",\"only_store\":%" PRIu64 ",\"unpurged\":%" PRIu64 ",\"known\":%" PRIu64
+		 "}",
 		 name, c->result.listed, c->result.in_store, c->result.agree, c->result.differ, c->result.only_listed,
 		 c->result.only_store, c->result.unpurged, c->result.known);
 }
@@ -204,8 +205,9 @@ print_json(const struct kvmctl_report *report, const struct kvt_statistics *run,
 	kvt_putf(&b, "{\"replay\":\"%s\",\"statistics\":", verdict);
 	kvt_json_statistics(&b, run);
 	if (report->has_state) {
-		kvt_putf(&b, ",\"areas\":%" PRIu64 ",\"free_va\":{\"blocks\":%" PRIu64 ",\"bytes\":\"0x%" PRIx64
-			     "\",\"largest\":\"0x%" PRIx64 "\"},\"broken_laws\":%" PRIu64 ",\"digest\":",
+		kvt_putf(&b,
+			 ",\"areas\":%" PRIu64 ",\"free_va\":{\"blocks\":%" PRIu64 ",\"bytes\":\"0x%" PRIx64
+			 "\",\"largest\":\"0x%" PRIx64 "\"},\"broken_laws\":%" PRIu64 ",\"digest\":",
 			 report->areas, report->free_blocks, report->free_total, report->free_largest, report->laws);
 		kvt_json_value(&b, KVMS_DIGEST, report->digest, NULL);
 	}

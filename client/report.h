@@ -22,7 +22,7 @@ struct kvmctl_report {
 	bool has_state; /* the store could be asked */
 	uint64_t areas;
 	uint64_t free_blocks, free_largest, free_total; /* of virtual addresses: blocks, bytes, bytes */
-	uint64_t laws; /* broken ones */
+	uint64_t laws;                                  /* broken ones */
 	uint64_t digest;
 };
 

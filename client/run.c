@@ -176,7 +176,8 @@ kvmctl_run(struct kvmctl *k)
 	char error[1024];
 
 	if (k->option[OPTION_keep] != NULL && k->option[OPTION_embedded] == NULL) {
-		kvmctl_complain("--keep goes with --embedded here; a daemon's store is kept anyway (\"kvmctl snapshot save\")");
+		kvmctl_complain(
+		    "--keep goes with --embedded here; a daemon's store is kept anyway (\"kvmctl snapshot save\")");
 		return KVMCTL_USAGE;
 	}
 	in = kvt_input_open(k->argv[0], error, sizeof error);

@@ -87,10 +87,14 @@ static const struct list_form {
 	[KVMS_LEVELS] = { { { "level", KVMS_DEC }, { "node", KVMS_HEX }, { "index", KVMS_DEC }, { "word", KVMS_HEX } },
 			  false },
 	[KVMS_MAPPINGS] = { { { "table", KVMS_TABLE }, { "va", KVMS_HEX } }, false },
-	[KVMS_REVERSE] = { { { "table", KVMS_TABLE }, { "va", KVMS_HEX }, { "level", KVMS_DEC }, { "tracked", KVMS_BOOL } },
+	[KVMS_REVERSE] = { { { "table", KVMS_TABLE },
+			     { "va", KVMS_HEX },
+			     { "level", KVMS_DEC },
+			     { "tracked", KVMS_BOOL } },
 			   false },
 	[KVMS_AREAS] = { { { "area", KVMS_DEC }, { "start", KVMS_HEX }, { "end", KVMS_HEX } }, true },
-	[KVMS_STALE] = { { { "cpu", KVMS_DEC }, { "table", KVMS_TABLE }, { "va", KVMS_HEX }, { "paddr", KVMS_HEX } }, false },
+	[KVMS_STALE] = { { { "cpu", KVMS_DEC }, { "table", KVMS_TABLE }, { "va", KVMS_HEX }, { "paddr", KVMS_HEX } },
+			 false },
 };
 
 static unsigned

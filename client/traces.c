@@ -81,7 +81,8 @@ json_report(const struct kvt_import_report *report)
 	for (size_t i = 0; i < report->kinds_count; i++) {
 		kvt_putf(&b, "%s{\"event\":", i > 0 ? "," : "");
 		kvt_json_string(&b, report->kinds[i].name, strlen(report->kinds[i].name));
-		kvt_putf(&b, ",\"use\":\"%s\",\"count\":%" PRIu64 "}", uses[report->kinds[i].use], report->kinds[i].count);
+		kvt_putf(&b, ",\"use\":\"%s\",\"count\":%" PRIu64 "}", uses[report->kinds[i].use],
+			 report->kinds[i].count);
 	}
 	kvt_puts(&b, "]}");
 	fprintf(stderr, "%s\n", kvt_buffer_text(&b));

@@ -19,7 +19,8 @@ address_of(const char *path, struct sockaddr_un *address)
 	memset(address, 0, sizeof *address);
 	address->sun_family = AF_UNIX;
 	if (path[0] == '\0') {
-		kvmd_log(KVMD_ERROR, "which socket? XDG_RUNTIME_DIR is not set, so there is no default; use --listen PATH");
+		kvmd_log(KVMD_ERROR,
+			 "which socket? XDG_RUNTIME_DIR is not set, so there is no default; use --listen PATH");
 		return false;
 	}
 	if (strlen(path) >= sizeof address->sun_path) {
@@ -54,8 +55,10 @@ lock_take(struct kvmd_listener *l)
 	snprintf(path, sizeof path, "%s.lock", l->path);
 	l->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (l->lock < 0) {
-		kvmd_log(KVMD_ERROR, "cannot make %s: %s; its directory must exist and be writable, or use another "
-				     "--listen PATH", path, strerror(errno));
+		kvmd_log(KVMD_ERROR,
+			 "cannot make %s: %s; its directory must exist and be writable, or use another "
+			 "--listen PATH",
+			 path, strerror(errno));
 		return false;
 	}
 	if (flock(l->lock, LOCK_EX | LOCK_NB) != 0) {
@@ -76,8 +79,10 @@ stale_remove(const struct kvmd_listener *l, const struct sockaddr_un *address)
 	if (lstat(l->path, &st) != 0)
 		return true; /* bind() tells what else may be wrong */
 	if (!S_ISSOCK(st.st_mode)) {
-		kvmd_log(KVMD_ERROR, "%s is there already and is not a socket; remove it yourself, or use another "
-				     "--listen PATH", l->path);
+		kvmd_log(KVMD_ERROR,
+			 "%s is there already and is not a socket; remove it yourself, or use another "
+			 "--listen PATH",
+			 l->path);
 		return false;
 	}
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -88,8 +93,9 @@ stale_remove(const struct kvmd_listener *l, const struct sockaddr_un *address)
 	error = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ? 0 : errno;
 	close(fd);
 	if (error != ECONNREFUSED) {
-		kvmd_log(KVMD_ERROR, "the socket %s is in use%s%s; stop who listens there, or use another --listen PATH",
-			 l->path, error == 0 ? "" : ": ", error == 0 ? "" : strerror(error));
+		kvmd_log(KVMD_ERROR,
+			 "the socket %s is in use%s%s; stop who listens there, or use another --listen PATH", l->path,
+			 error == 0 ? "" : ": ", error == 0 ? "" : strerror(error));
 		return false;
 	}
 	kvmd_log(KVMD_INFO, "removing the socket %s, which nobody listens on", l->path);
@@ -116,8 +122,10 @@ socket_bind(struct kvmd_listener *l, const struct sockaddr_un *address)
 	bound = bind(l->fd, (const struct sockaddr *)address, sizeof *address);
 	umask(mask);
 	if (bound != 0) {
-		kvmd_log(KVMD_ERROR, "cannot make the socket %s: %s; its directory must exist and be writable, or use "
-				     "another --listen PATH", l->path, strerror(errno));
+		kvmd_log(KVMD_ERROR,
+			 "cannot make the socket %s: %s; its directory must exist and be writable, or use "
+			 "another --listen PATH",
+			 l->path, strerror(errno));
 		return false;
 	}
 	if (lstat(l->path, &st) == 0) {

@@ -14,7 +14,7 @@
 struct kvmd_listener {
 	char path[PATH_MAX];
 	int fd;
-	int lock; /* PATH.lock, held while we live: of two daemons that start at once, one wins */
+	int lock;     /* PATH.lock, held while we live: of two daemons that start at once, one wins */
 	dev_t device; /* of the socket file made here */
 	ino_t inode;
 };

@@ -83,7 +83,9 @@ prefix(char *line, size_t size, enum kvmd_level level)
 	return n > 0 && (size_t)n < size ? (size_t)n : 0;
 }
 
-static void __attribute__((format(printf, 2, 0)))
+static void put(enum kvmd_level level, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
+
+static void
 put(enum kvmd_level level, const char *format, va_list arguments)
 {
 	char line[2048];

@@ -324,7 +324,9 @@ setting_of(int given)
 	return NULL;
 }
 
-static enum kvmd_parsed __attribute__((format(printf, 1, 2)))
+static enum kvmd_parsed wrong(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static enum kvmd_parsed
 wrong(const char *format, ...)
 {
 	va_list arguments;

@@ -62,8 +62,7 @@ kvmd_server_begin(struct kvmd_server *server, const struct kvmd_options *o)
 	server->started = monotonic_seconds();
 	server->state.lock = -1;
 	server->codec = kvmp_codec_new(0);
-	if (server->codec == NULL ||
-	    !kvmd_stores_init(&server->stores, o->max_stores, o->check, o->check_every)) {
+	if (server->codec == NULL || !kvmd_stores_init(&server->stores, o->max_stores, o->check, o->check_every)) {
 		kvmd_log(KVMD_ERROR, "no memory left");
 		kvmd_server_end(server);
 		return false;
@@ -150,13 +149,15 @@ broken_note(struct kvmd_store *store, const struct kvms_op *op)
 	snprintf(store->broken, sizeof store->broken, "%s at step %" PRIu64,
 		 f->count > 0 ? law_word(f->at[0].law) : "a law", kvms_steps(store->model) + 1);
 	kvmd_log(KVMD_ERROR,
-		 "store \"%s\": a law of the model broke at step %" PRIu64 ", %" PRIu64 " findings; it takes no more writes. "
-		 "The operation was undone: %s", store->name, kvms_steps(store->model) + 1, f->total,
-		 kvt_buffer_text(&text));
+		 "store \"%s\": a law of the model broke at step %" PRIu64 ", %" PRIu64
+		 " findings; it takes no more writes. "
+		 "The operation was undone: %s",
+		 store->name, kvms_steps(store->model) + 1, f->total, kvt_buffer_text(&text));
 	for (unsigned i = 0; i < f->count; i++) {
 		const char *sentence = kvms_law_text(f->at[i].law);
 
-		kvmd_log(KVMD_ERROR, "store \"%s\": %s: object 0x%" PRIx64 ", expected 0x%" PRIx64 ", found 0x%" PRIx64 "%s%s",
+		kvmd_log(KVMD_ERROR,
+			 "store \"%s\": %s: object 0x%" PRIx64 ", expected 0x%" PRIx64 ", found 0x%" PRIx64 "%s%s",
 			 store->name, law_word(f->at[i].law), f->at[i].object, f->at[i].want, f->at[i].have,
 			 sentence == NULL ? "" : ": ", sentence == NULL ? "" : sentence);
 	}
@@ -213,8 +214,8 @@ serve_op(const struct call *call)
 	const struct kvms_op *op = &call->request->op;
 	struct kvms_outcome *out = &call->server->outcome;
 	struct kvmp_answer *answer = &call->response->answer;
-	enum kvms_status status = call->request->dry_run ? kvms_dry_run(store->model, op, out) :
-							   kvms_apply(store->model, op, out);
+	enum kvms_status status =
+	    call->request->dry_run ? kvms_dry_run(store->model, op, out) : kvms_apply(store->model, op, out);
 
 	if (!answered(call, status, op))
 		return;
@@ -383,6 +384,23 @@ run_gather(void *arg, const struct kvms_extent *given)
 	return true;
 }
 
+/* Refuse a table that does not exist; true if it does. */
+static bool
+table_check(const struct call *call, uint64_t table)
+{
+	const struct kvms_row *row = kvms_request_find("translate");
+	struct kvms_outcome *out = &call->server->outcome;
+	struct kvms_op op;
+
+	kvms_op_init(&op, row);
+	op.arg[kvms_arg_index(row, "table")] = table;
+	if (!answered(call, kvms_inspect(call->client->store->model, &op, out), &op))
+		return false;
+	if (out->name != 0)
+		refuse(call, KVMP_ERROR_INVALID, "there is no table %" PRIu64, table);
+	return out->name == 0;
+}
+
 static void
 serve_extents(const struct call *call)
 {
@@ -396,11 +414,9 @@ serve_extents(const struct call *call)
 		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
 		return;
 	}
-	if (!kvms_extents(call->client->store->model, call->request->extents.table, run_gather, &runs) &&
-	    runs.count == 0 && !runs.more && call->request->extents.table != 0) {
-		refuse(call, KVMP_ERROR_INVALID, "there is no table %" PRIu64, call->request->extents.table);
+	if (!table_check(call, call->request->extents.table))
 		return;
-	}
+	kvms_extents(call->client->store->model, call->request->extents.table, run_gather, &runs);
 	call->response->type = KVMP_R_EXTENTS;
 	call->response->extents.runs = runs.at;
 	call->response->extents.count = runs.count;
@@ -521,10 +537,11 @@ durability(struct kvmd_server *server, const struct kvmd_store *store)
 	step = kvms_steps(store->model);
 	if (!store->saved)
 		snprintf(server->text, sizeof server->text,
-			 "never saved: if the daemon is killed, the store and its %" PRIu64 " operations are lost", step);
-	else if (step == store->saved_step)
-		snprintf(server->text, sizeof server->text, "saved at step %" PRIu64 ": nothing is lost if the daemon is killed",
+			 "never saved: if the daemon is killed, the store and its %" PRIu64 " operations are lost",
 			 step);
+	else if (step == store->saved_step)
+		snprintf(server->text, sizeof server->text,
+			 "saved at step %" PRIu64 ": nothing is lost if the daemon is killed", step);
 	else
 		snprintf(server->text, sizeof server->text,
 			 "saved at step %" PRIu64 " of %" PRIu64 ": if the daemon is killed, what came after is lost",
@@ -714,8 +731,10 @@ snapshot_gather(void *arg, const struct persist_snapshot *s)
 		l->capacity = capacity;
 	}
 	to = &l->at[l->count];
-	*to = (struct kvmp_snapshot){ text_keep(l->codec, s->store), s->id, s->step, s->digest,
-				      text_keep(l->codec, s->taken), text_keep(l->codec, s->library) };
+	*to = (struct kvmp_snapshot){
+		text_keep(l->codec, s->store),  s->id, s->step, s->digest, text_keep(l->codec, s->taken),
+		text_keep(l->codec, s->library)
+	};
 	if (to->store == NULL || to->taken == NULL || to->library == NULL)
 		return !(l->full = true);
 	l->count++;
@@ -779,8 +798,8 @@ kvmd_serve(struct kvmd_server *server, struct kvmd_client *client, const struct 
 	if (!client->greeted && request->type != KVMP_HELLO)
 		refuse(&call, KVMP_ERROR_HELLO_FIRST, "the first request must be Hello");
 	else if (handlers[request->type].needs_store && client->store->model == NULL)
-		refuse(&call, KVMP_ERROR_UNKNOWN_STORE, "store \"%s\" has been dropped; use store_select to work on another",
-		       client->store->name);
+		refuse(&call, KVMP_ERROR_UNKNOWN_STORE,
+		       "store \"%s\" has been dropped; use store_select to work on another", client->store->name);
 	else
 		handlers[request->type].serve(&call);
 	server->requests++;

@@ -167,7 +167,8 @@ serve_frames(struct kvmd_session *s)
 		case KVMP_FRAME_PARTIAL:
 			return;
 		case KVMP_FRAME_BAD:
-			snprintf(text, sizeof text, "a frame of %zu bytes; a request has 1 to %u", size, KVMP_REQUEST_MAX);
+			snprintf(text, sizeof text, "a frame of %zu bytes; a request has 1 to %u", size,
+				 KVMP_REQUEST_MAX);
 			refuse(s, 0, KVMP_ERROR_MALFORMED, text);
 			break;
 		case KVMP_FRAME_WHOLE:

@@ -32,8 +32,8 @@ struct kvmd_sessions {
 	struct kvmd_session_list list;
 	unsigned count;
 	bool draining;
-	uint64_t serial;         /* sessions begun so far; a session's name in the log */
-	unsigned idle_timeout;   /* seconds */
+	uint64_t serial;       /* sessions begun so far; a session's name in the log */
+	unsigned idle_timeout; /* seconds */
 	/* Lent to the session that reads or writes: one at rest holds no memory. */
 	struct kvmp_buffer spare_in;
 	struct kvmp_buffer spare_out;

@@ -28,8 +28,9 @@ dir_make(const char *dir)
 		return true;
 	}
 	if (errno != EEXIST) {
-		kvmd_log(KVMD_ERROR, "cannot make the state directory %s: %s; make it, or name another with --state-dir",
-			 dir, strerror(errno));
+		kvmd_log(KVMD_ERROR,
+			 "cannot make the state directory %s: %s; make it, or name another with --state-dir", dir,
+			 strerror(errno));
 		return false;
 	}
 	if (stat(dir, &st) == 0 && !S_ISDIR(st.st_mode)) {
@@ -49,16 +50,20 @@ dir_lock(struct kvmd_state *state)
 	snprintf(path, sizeof path, "%s/%s", state->dir, LOCK_NAME);
 	state->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (state->lock < 0) {
-		kvmd_log(KVMD_ERROR, "cannot write to the state directory: %s: %s; make it writable for user %u, or name "
-				     "another with --state-dir", path, strerror(errno), (unsigned)geteuid());
+		kvmd_log(KVMD_ERROR,
+			 "cannot write to the state directory: %s: %s; make it writable for user %u, or name "
+			 "another with --state-dir",
+			 path, strerror(errno), (unsigned)geteuid());
 		return false;
 	}
 	if (flock(state->lock, LOCK_EX | LOCK_NB) != 0) {
 		n = read(state->lock, text, sizeof text - 1);
 		text[n > 0 ? n : 0] = '\0';
 		text[strcspn(text, "\n")] = '\0';
-		kvmd_log(KVMD_ERROR, "the state directory %s is in use by another kvmstored%s%s; stop that one, or name "
-				     "another with --state-dir", state->dir, text[0] == '\0' ? "" : ", process ", text);
+		kvmd_log(KVMD_ERROR,
+			 "the state directory %s is in use by another kvmstored%s%s; stop that one, or name "
+			 "another with --state-dir",
+			 state->dir, text[0] == '\0' ? "" : ", process ", text);
 		return false;
 	}
 	n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
@@ -124,8 +129,10 @@ name_collect(void *arg, const struct persist_snapshot *snapshot)
 	struct names *names = arg;
 
 	if (!kvmp_store_name_valid(snapshot->store)) {
-		kvmd_log(KVMD_ERROR, "there is a snapshot of a store named \"%s\", which no store can be called; move "
-				     "kvmstore.db elsewhere or remove that store with sqlite3", snapshot->store);
+		kvmd_log(KVMD_ERROR,
+			 "there is a snapshot of a store named \"%s\", which no store can be called; move "
+			 "kvmstore.db elsewhere or remove that store with sqlite3",
+			 snapshot->store);
 		names->refused = true;
 		return false;
 	}

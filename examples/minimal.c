@@ -61,8 +61,8 @@ main(void)
 	set(&op, row, "paddr", paddr);
 	if (kvms_apply(s, &op, &out) != KVMS_DONE)
 		return 1;
-	printf("claimed again: %s %s, store %s\n", kvms_class_word(kvms_outcome_class(out.name)), kvms_outcome_name(out.name),
-	       kvms_digest(s) == before ? "unchanged" : "changed");
+	printf("claimed again: %s %s, store %s\n", kvms_class_word(kvms_outcome_class(out.name)),
+	       kvms_outcome_name(out.name), kvms_digest(s) == before ? "unchanged" : "changed");
 
 	/* look at its metadata slot */
 	row = kvms_request_find("frame");

@@ -73,7 +73,9 @@ static struct kvmp_binding store_binding;
 static char schema_fault[256];
 static bool schema_bound;
 
-static bool __attribute__((format(printf, 1, 2)))
+static bool fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static bool
 fault(const char *format, ...)
 {
 	va_list arguments;
@@ -147,14 +149,14 @@ static uint64_t
 written_default(const ProtobufCFieldDescriptor *f)
 {
 	if (f->default_value == NULL)
-		return f->type == PROTOBUF_C_TYPE_ENUM ?
-			       (uint64_t)((const ProtobufCEnumDescriptor *)f->descriptor)->values[0].value :
-			       0;
+		return f->type == PROTOBUF_C_TYPE_ENUM
+			   ? (uint64_t)((const ProtobufCEnumDescriptor *)f->descriptor)->values[0].value
+			   : 0;
 	switch ((int)f->type) {
 	case PROTOBUF_C_TYPE_BOOL:
 		return *(const protobuf_c_boolean *)f->default_value != 0;
 	case PROTOBUF_C_TYPE_ENUM:
-		return (uint64_t)*(const int *)f->default_value;
+		return (uint64_t)((const int *)f->default_value)[0];
 	case PROTOBUF_C_TYPE_UINT32:
 		return *(const uint32_t *)f->default_value;
 	default:
@@ -324,8 +326,8 @@ kvmp_op_binding(unsigned code)
 const struct kvmp_binding *
 kvmp_request_binding(unsigned code)
 {
-	return code < sizeof(union request_codes) && request_bindings[code].row != NULL ? &request_bindings[code] :
-											   NULL;
+	return code < sizeof(union request_codes) && request_bindings[code].row != NULL ? &request_bindings[code]
+											: NULL;
 }
 
 const struct kvmp_binding *
@@ -362,7 +364,7 @@ scalar_get(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f)
 	case PROTOBUF_C_TYPE_BOOL:
 		return *(const protobuf_c_boolean *)at(m, f->offset) != 0;
 	case PROTOBUF_C_TYPE_ENUM:
-		return (uint64_t)*(const int *)at(m, f->offset); /* negative: no word has it */
+		return (uint64_t)((const int *)at(m, f->offset))[0]; /* negative: no word has it */
 	case PROTOBUF_C_TYPE_UINT32:
 		return *(const uint32_t *)at(m, f->offset);
 	default:
@@ -418,7 +420,9 @@ struct decoding {
 	size_t size;
 };
 
-static bool __attribute__((format(printf, 2, 3)))
+static bool refuse(const struct decoding *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static bool
 refuse(const struct decoding *d, const char *format, ...)
 {
 	int length = snprintf(d->why, d->size, "%s: ", d->row);
@@ -455,15 +459,16 @@ list_measure(const struct decoding *d, unsigned i, uint64_t *count, size_t *word
 		n = is_present(d->message, f) ? ((const ProtobufCBinaryData *)at(d->message, f->offset))->len : 0;
 		*count = n;
 		*words = words_of(KVMS_BYTES, n);
-		return n <= KVMP_BYTES_MAX || refuse(d, "%s %s has %zu bytes, at most %u are taken", d->what,
-						     field->name, n, KVMP_BYTES_MAX);
+		return n <= KVMP_BYTES_MAX ||
+		       refuse(d, "%s %s has %zu bytes, at most %u are taken", d->what, field->name, n, KVMP_BYTES_MAX);
 	}
 	n = *(const size_t *)at(d->message, f->quantifier_offset);
 	*words = n;
 	*count = n / arity;
 	if (n % arity != 0)
 		return refuse(d, "%s %s has %zu numbers, not a multiple of %u", d->what, field->name, n, arity);
-	return field->type != KVMS_RANGE || n <= arity || refuse(d, "%s %s is more than one range", d->what, field->name);
+	return field->type != KVMS_RANGE || n <= arity ||
+	       refuse(d, "%s %s is more than one range", d->what, field->name);
 }
 
 /* Copy list "i" to "to". */
@@ -568,7 +573,8 @@ kvmp_args_decode(const struct kvmp_binding *b, const ProtobufCMessage *message, 
 	}
 	if (!lists_decode(&d, arena, op->arg, &op->list, &words))
 		return false;
-	return words <= KVMP_LIST_MAX || refuse(&d, "its lists have %zu numbers, at most %u are taken", words, KVMP_LIST_MAX);
+	return words <= KVMP_LIST_MAX ||
+	       refuse(&d, "its lists have %zu numbers, at most %u are taken", words, KVMP_LIST_MAX);
 }
 
 bool

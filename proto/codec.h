@@ -35,11 +35,11 @@ struct kvmp_side {
 	/* the same for proto/wire.c */
 	uint32_t numbers[KVMS_FIELDS_MAX];
 	enum kvmp_form forms[KVMS_FIELDS_MAX];
-	uint64_t most[KVMS_FIELDS_MAX];   /* largest number of a VARINT */
-	bool checked[KVMS_FIELDS_MAX];    /* kvmp_scalar_fits() has something to say */
-	uint64_t required;                /* bit i: argument i must be there */
-	uint64_t lists;                   /* bit i: field i is a list without presence of its own */
-	bool plain;                       /* numbers ascend as the fields do */
+	uint64_t most[KVMS_FIELDS_MAX]; /* largest number of a VARINT */
+	bool checked[KVMS_FIELDS_MAX];  /* kvmp_scalar_fits() has something to say */
+	uint64_t required;              /* bit i: argument i must be there */
+	uint64_t lists;                 /* bit i: field i is a list without presence of its own */
+	bool plain;                     /* numbers ascend as the fields do */
 };
 
 /* A row and its two messages. */

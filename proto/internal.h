@@ -10,8 +10,8 @@
 
 /* Memory of one message in each direction. */
 struct kvmp_codec {
-	struct kvmp_arena in;  /* what was decoded; reset by the next decode */
-	struct kvmp_arena out; /* what is being encoded */
+	struct kvmp_arena in;         /* what was decoded; reset by the next decode */
+	struct kvmp_arena out;        /* what is being encoded */
 	ProtobufCAllocator allocator; /* hands out "in" */
 };
 
@@ -28,7 +28,7 @@ enum kvmp_encoded kvmp_response_pack(struct kvmp_codec *c, const struct kvmp_res
 
 /* Fill *why; returns false. */
 bool kvmp_refuse(struct kvmp_refusal *why, enum kvmp_error_code code, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 
 /* Read a message into the codec's memory; NULL and *why filled if it is none. */
 ProtobufCMessage *kvmp_unpack(struct kvmp_codec *c, const ProtobufCMessageDescriptor *descriptor, const uint8_t *data,

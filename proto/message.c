@@ -66,8 +66,9 @@ const char *
 kvmp_error_word(enum kvmp_error_code code)
 {
 	static const char *const words[KVMP_ERROR_CODES] = {
-		"no error",	 "malformed",	  "invalid",	   "hello first", "unsupported", "unknown store", "store exists",
-		"store refused", "store broken", "no memory", "too large",   "state",	      "limit",	       "timeout",
+		"no error",      "malformed",    "invalid",       "hello first",  "unsupported",
+		"unknown store", "store exists", "store refused", "store broken", "no memory",
+		"too large",     "state",        "limit",         "timeout",
 	};
 
 	return (unsigned)code < KVMP_ERROR_CODES ? words[code] : "unknown error";
@@ -107,9 +108,8 @@ kvmp_unpack(struct kvmp_codec *c, const ProtobufCMessageDescriptor *descriptor, 
 bool
 kvmp_known(const ProtobufCMessage *m, struct kvmp_refusal *why)
 {
-	return m->n_unknown_fields == 0 ||
-	       kvmp_refuse(why, KVMP_ERROR_INVALID, "%s has no field number %u", m->descriptor->short_name,
-			   m->unknown_fields[0].tag);
+	return m->n_unknown_fields == 0 || kvmp_refuse(why, KVMP_ERROR_INVALID, "%s has no field number %u",
+						       m->descriptor->short_name, m->unknown_fields[0].tag);
 }
 
 /*
@@ -138,8 +138,9 @@ character(const unsigned char *s)
 			return 0;
 		code = code << 6 | (s[i] & 0x3fu);
 	}
-	return length > 1 && (code < smallest[length] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) ? 0 :
-														   length;
+	return length > 1 && (code < smallest[length] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
+		   ? 0
+		   : length;
 }
 
 char *
@@ -189,18 +190,18 @@ kvmp_row_args_decode(struct kvmp_codec *c, const struct kvmp_binding *b, const P
 
 /* The schema's numbers are this program's. */
 _Static_assert((int)KVMSTORE__OUTCOME_CLASS__OUTCOME_OK == (int)KVMS_OK &&
-		       (int)KVMSTORE__OUTCOME_CLASS__OUTCOME_PRE == (int)KVMS_PRE &&
-		       (int)KVMSTORE__OUTCOME_CLASS__OUTCOME_ERR == (int)KVMS_ERR &&
-		       (int)KVMSTORE__OUTCOME_CLASS__OUTCOME_PANIC == (int)KVMS_PANIC &&
-		       (int)KVMSTORE__OUTCOME_CLASS__OUTCOME_ABORT == (int)KVMS_ABORT &&
-		       (int)KVMSTORE__OUTCOME_CLASS__OUTCOME_BLOCK == (int)KVMS_BLOCK && KVMS_CLASSES == 6,
+		   (int)KVMSTORE__OUTCOME_CLASS__OUTCOME_PRE == (int)KVMS_PRE &&
+		   (int)KVMSTORE__OUTCOME_CLASS__OUTCOME_ERR == (int)KVMS_ERR &&
+		   (int)KVMSTORE__OUTCOME_CLASS__OUTCOME_PANIC == (int)KVMS_PANIC &&
+		   (int)KVMSTORE__OUTCOME_CLASS__OUTCOME_ABORT == (int)KVMS_ABORT &&
+		   (int)KVMSTORE__OUTCOME_CLASS__OUTCOME_BLOCK == (int)KVMS_BLOCK && KVMS_CLASSES == 6,
 	       "OutcomeClass");
 _Static_assert((int)KVMSTORE__CHECK__CHECK_OFF == (int)KVMS_CHECK_OFF &&
-		       (int)KVMSTORE__CHECK__CHECK_TOUCHED == (int)KVMS_CHECK_TOUCHED &&
-		       (int)KVMSTORE__CHECK__CHECK_FULL == (int)KVMS_CHECK_FULL,
+		   (int)KVMSTORE__CHECK__CHECK_TOUCHED == (int)KVMS_CHECK_TOUCHED &&
+		   (int)KVMSTORE__CHECK__CHECK_FULL == (int)KVMS_CHECK_FULL,
 	       "Check");
 _Static_assert((int)KVMSTORE__ERROR_CODE__ERROR_MALFORMED == (int)KVMP_ERROR_MALFORMED &&
-		       (int)KVMSTORE__ERROR_CODE__ERROR_STORE_BROKEN == (int)KVMP_ERROR_STORE_BROKEN &&
-		       (int)KVMSTORE__ERROR_CODE__ERROR_TIMEOUT == (int)KVMP_ERROR_TIMEOUT &&
-		       KVMP_ERROR_CODES == KVMP_ERROR_TIMEOUT + 1,
+		   (int)KVMSTORE__ERROR_CODE__ERROR_STORE_BROKEN == (int)KVMP_ERROR_STORE_BROKEN &&
+		   (int)KVMSTORE__ERROR_CODE__ERROR_TIMEOUT == (int)KVMP_ERROR_TIMEOUT &&
+		   KVMP_ERROR_CODES == KVMP_ERROR_TIMEOUT + 1,
 	       "ErrorCode");

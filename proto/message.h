@@ -17,15 +17,15 @@
 #include "proto/frame.h"
 #include "store/kvmstore.h"
 
-#define KVMP_VERSION 1u          /* of the protocol */
+#define KVMP_VERSION 1u            /* of the protocol */
 #define KVMP_TRANSLATE_MAX 524288u /* addresses in one translate_many */
-#define KVMP_BATCH_MAX 4096u     /* operations in one batch */
-#define KVMP_LIST_MAX 1048576u   /* words in one list argument */
-#define KVMP_BYTES_MAX 65536u    /* bytes in one bytes argument */
+#define KVMP_BATCH_MAX 4096u       /* operations in one batch */
+#define KVMP_LIST_MAX 1048576u     /* words in one list argument */
+#define KVMP_BYTES_MAX 65536u      /* bytes in one bytes argument */
 #define KVMP_STORE_NAME_MAX 64u
 #define KVMP_CLIENT_NAME_MAX 64u
 #define KVMP_FEATURES_MAX 16u
-#define KVMP_RUNS_MAX 65536u     /* runs in one answer to extents */
+#define KVMP_RUNS_MAX 65536u /* runs in one answer to extents */
 
 /* Which request, and which answer.  The names are those of the schema. */
 enum kvmp_request_type {
@@ -111,7 +111,7 @@ struct kvmp_request {
 			bool stop;
 		} batch;
 		struct {
-			const char *name; /* create, drop, select */
+			const char *name;      /* create, drop, select */
 			struct kvms_op config; /* create */
 		} store;
 		struct {
@@ -137,7 +137,7 @@ struct kvmp_store_status {
 	uint64_t check_every;
 	const char *broken; /* which law, or NULL: sound */
 	bool saved;
-	uint64_t saved_step;         /* if saved */
+	uint64_t saved_step;          /* if saved */
 	const struct kvms_op *config; /* every key filled in */
 };
 

@@ -10,20 +10,20 @@
 #define BODY_OF(type) ((type) + 2)
 
 _Static_assert((int)KVMSTORE__REQUEST__BODY_HELLO == BODY_OF(KVMP_HELLO) &&
-		       (int)KVMSTORE__REQUEST__BODY_OP == BODY_OF(KVMP_OP) &&
-		       (int)KVMSTORE__REQUEST__BODY_INSPECT == BODY_OF(KVMP_INSPECT) &&
-		       (int)KVMSTORE__REQUEST__BODY_TRANSLATE_MANY == BODY_OF(KVMP_TRANSLATE_MANY) &&
-		       (int)KVMSTORE__REQUEST__BODY_BATCH == BODY_OF(KVMP_BATCH) &&
-		       (int)KVMSTORE__REQUEST__BODY_STATUS == BODY_OF(KVMP_STATUS) &&
-		       (int)KVMSTORE__REQUEST__BODY_STORE_LIST == BODY_OF(KVMP_STORE_LIST) &&
-		       (int)KVMSTORE__REQUEST__BODY_STORE_CREATE == BODY_OF(KVMP_STORE_CREATE) &&
-		       (int)KVMSTORE__REQUEST__BODY_STORE_DROP == BODY_OF(KVMP_STORE_DROP) &&
-		       (int)KVMSTORE__REQUEST__BODY_STORE_SELECT == BODY_OF(KVMP_STORE_SELECT) &&
-		       (int)KVMSTORE__REQUEST__BODY_SET_CHECK == BODY_OF(KVMP_SET_CHECK) &&
-		       (int)KVMSTORE__REQUEST__BODY_SNAPSHOT_SAVE == BODY_OF(KVMP_SNAPSHOT_SAVE) &&
-		       (int)KVMSTORE__REQUEST__BODY_SNAPSHOT_LIST == BODY_OF(KVMP_SNAPSHOT_LIST) &&
-		       (int)KVMSTORE__REQUEST__BODY_SNAPSHOT_LOAD == BODY_OF(KVMP_SNAPSHOT_LOAD) &&
-		       (int)KVMSTORE__REQUEST__BODY_EXTENTS == BODY_OF(KVMP_EXTENTS),
+		   (int)KVMSTORE__REQUEST__BODY_OP == BODY_OF(KVMP_OP) &&
+		   (int)KVMSTORE__REQUEST__BODY_INSPECT == BODY_OF(KVMP_INSPECT) &&
+		   (int)KVMSTORE__REQUEST__BODY_TRANSLATE_MANY == BODY_OF(KVMP_TRANSLATE_MANY) &&
+		   (int)KVMSTORE__REQUEST__BODY_BATCH == BODY_OF(KVMP_BATCH) &&
+		   (int)KVMSTORE__REQUEST__BODY_STATUS == BODY_OF(KVMP_STATUS) &&
+		   (int)KVMSTORE__REQUEST__BODY_STORE_LIST == BODY_OF(KVMP_STORE_LIST) &&
+		   (int)KVMSTORE__REQUEST__BODY_STORE_CREATE == BODY_OF(KVMP_STORE_CREATE) &&
+		   (int)KVMSTORE__REQUEST__BODY_STORE_DROP == BODY_OF(KVMP_STORE_DROP) &&
+		   (int)KVMSTORE__REQUEST__BODY_STORE_SELECT == BODY_OF(KVMP_STORE_SELECT) &&
+		   (int)KVMSTORE__REQUEST__BODY_SET_CHECK == BODY_OF(KVMP_SET_CHECK) &&
+		   (int)KVMSTORE__REQUEST__BODY_SNAPSHOT_SAVE == BODY_OF(KVMP_SNAPSHOT_SAVE) &&
+		   (int)KVMSTORE__REQUEST__BODY_SNAPSHOT_LIST == BODY_OF(KVMP_SNAPSHOT_LIST) &&
+		   (int)KVMSTORE__REQUEST__BODY_SNAPSHOT_LOAD == BODY_OF(KVMP_SNAPSHOT_LOAD) &&
+		   (int)KVMSTORE__REQUEST__BODY_EXTENTS == BODY_OF(KVMP_EXTENTS),
 	       "Request");
 
 /* ---- Reading -------------------------------------------------------------------- */
@@ -148,8 +148,7 @@ read_batch(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_request
 }
 
 static bool
-read_store_create(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_request *out,
-		  struct kvmp_refusal *why)
+read_store_create(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_request *out, struct kvmp_refusal *why)
 {
 	const Kvmstore__StoreCreate *create = m->store_create;
 
@@ -167,8 +166,7 @@ read_store_drop(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_re
 }
 
 static bool
-read_store_select(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_request *out,
-		  struct kvmp_refusal *why)
+read_store_select(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_request *out, struct kvmp_refusal *why)
 {
 	(void)c;
 	return store_name_read(m->store_select->name, &out->store.name, why);
@@ -190,8 +188,7 @@ read_set_check(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_req
 }
 
 static bool
-read_snapshot_load(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_request *out,
-		   struct kvmp_refusal *why)
+read_snapshot_load(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_request *out, struct kvmp_refusal *why)
 {
 	(void)c, (void)why;
 	out->snapshot = m->snapshot_load->id;
@@ -209,20 +206,13 @@ read_extents(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_reque
 }
 
 static reader *const readers[KVMP_REQUEST_TYPES] = {
-	[KVMP_HELLO] = read_hello,
-	[KVMP_OP] = read_op,
-	[KVMP_INSPECT] = read_inspect,
-	[KVMP_TRANSLATE_MANY] = read_translate_many,
-	[KVMP_BATCH] = read_batch,
-	[KVMP_STATUS] = read_nothing,
-	[KVMP_STORE_LIST] = read_nothing,
-	[KVMP_STORE_CREATE] = read_store_create,
-	[KVMP_STORE_DROP] = read_store_drop,
-	[KVMP_STORE_SELECT] = read_store_select,
-	[KVMP_SET_CHECK] = read_set_check,
-	[KVMP_SNAPSHOT_SAVE] = read_nothing,
-	[KVMP_SNAPSHOT_LIST] = read_nothing,
-	[KVMP_SNAPSHOT_LOAD] = read_snapshot_load,
+	[KVMP_HELLO] = read_hello,           [KVMP_OP] = read_op,
+	[KVMP_INSPECT] = read_inspect,       [KVMP_TRANSLATE_MANY] = read_translate_many,
+	[KVMP_BATCH] = read_batch,           [KVMP_STATUS] = read_nothing,
+	[KVMP_STORE_LIST] = read_nothing,    [KVMP_STORE_CREATE] = read_store_create,
+	[KVMP_STORE_DROP] = read_store_drop, [KVMP_STORE_SELECT] = read_store_select,
+	[KVMP_SET_CHECK] = read_set_check,   [KVMP_SNAPSHOT_SAVE] = read_nothing,
+	[KVMP_SNAPSHOT_LIST] = read_nothing, [KVMP_SNAPSHOT_LOAD] = read_snapshot_load,
 	[KVMP_EXTENTS] = read_extents,
 };
 
@@ -231,7 +221,7 @@ kvmp_request_unpack(struct kvmp_codec *c, const uint8_t *data, size_t size, stru
 		    struct kvmp_refusal *why)
 {
 	const Kvmstore__Request *m =
-		(const Kvmstore__Request *)kvmp_unpack(c, &kvmstore__request__descriptor, data, size, why);
+	    (const Kvmstore__Request *)kvmp_unpack(c, &kvmstore__request__descriptor, data, size, why);
 	unsigned type;
 
 	if (m == NULL)
@@ -451,8 +441,8 @@ kvmp_request_pack(struct kvmp_codec *c, const struct kvmp_request *r, struct kvm
 	ProtobufCMessage *body;
 
 	kvmp_arena_reset(&c->out);
-	body = writers[r->type].write != NULL ? writers[r->type].write(&c->out, r) :
-						body_new(&c->out, writers[r->type].empty);
+	body = writers[r->type].write != NULL ? writers[r->type].write(&c->out, r)
+					      : body_new(&c->out, writers[r->type].empty);
 	if (body == NULL)
 		return KVMP_ENCODED_NO_MEMORY;
 	m.has_id = r->id != 0;

@@ -10,16 +10,16 @@
 #define BODY_OF(type) ((type) + 1)
 
 _Static_assert((int)KVMSTORE__RESPONSE__BODY_ERROR == BODY_OF(KVMP_R_ERROR) &&
-		       (int)KVMSTORE__RESPONSE__BODY_HELLO == BODY_OF(KVMP_R_HELLO) &&
-		       (int)KVMSTORE__RESPONSE__BODY_OUTCOME == BODY_OF(KVMP_R_OUTCOME) &&
-		       (int)KVMSTORE__RESPONSE__BODY_TRANSLATED == BODY_OF(KVMP_R_TRANSLATED) &&
-		       (int)KVMSTORE__RESPONSE__BODY_BATCH == BODY_OF(KVMP_R_BATCH) &&
-		       (int)KVMSTORE__RESPONSE__BODY_STATUS == BODY_OF(KVMP_R_STATUS) &&
-		       (int)KVMSTORE__RESPONSE__BODY_STORES == BODY_OF(KVMP_R_STORES) &&
-		       (int)KVMSTORE__RESPONSE__BODY_STORE == BODY_OF(KVMP_R_STORE) &&
-		       (int)KVMSTORE__RESPONSE__BODY_SNAPSHOTS == BODY_OF(KVMP_R_SNAPSHOTS) &&
-		       (int)KVMSTORE__RESPONSE__BODY_DONE == BODY_OF(KVMP_R_DONE) &&
-		       (int)KVMSTORE__RESPONSE__BODY_EXTENTS == BODY_OF(KVMP_R_EXTENTS),
+		   (int)KVMSTORE__RESPONSE__BODY_HELLO == BODY_OF(KVMP_R_HELLO) &&
+		   (int)KVMSTORE__RESPONSE__BODY_OUTCOME == BODY_OF(KVMP_R_OUTCOME) &&
+		   (int)KVMSTORE__RESPONSE__BODY_TRANSLATED == BODY_OF(KVMP_R_TRANSLATED) &&
+		   (int)KVMSTORE__RESPONSE__BODY_BATCH == BODY_OF(KVMP_R_BATCH) &&
+		   (int)KVMSTORE__RESPONSE__BODY_STATUS == BODY_OF(KVMP_R_STATUS) &&
+		   (int)KVMSTORE__RESPONSE__BODY_STORES == BODY_OF(KVMP_R_STORES) &&
+		   (int)KVMSTORE__RESPONSE__BODY_STORE == BODY_OF(KVMP_R_STORE) &&
+		   (int)KVMSTORE__RESPONSE__BODY_SNAPSHOTS == BODY_OF(KVMP_R_SNAPSHOTS) &&
+		   (int)KVMSTORE__RESPONSE__BODY_DONE == BODY_OF(KVMP_R_DONE) &&
+		   (int)KVMSTORE__RESPONSE__BODY_EXTENTS == BODY_OF(KVMP_R_EXTENTS),
 	       "Response");
 
 /* ---- Writing ------------------------------------------------------------------------ */
@@ -262,12 +262,15 @@ write_extents(struct kvmp_arena *arena, const struct kvmp_response *r)
 {
 	Kvmstore__ExtentRuns *m = part_new(arena, &kvmstore__extent_runs__descriptor);
 	size_t count = r->extents.count;
-	uint64_t *va = kvmp_arena_alloc(arena, count * sizeof *va), *paddr = kvmp_arena_alloc(arena, count * sizeof *va);
+	uint64_t *va = kvmp_arena_alloc(arena, count * sizeof *va),
+		 *paddr = kvmp_arena_alloc(arena, count * sizeof *va);
 	uint64_t *leaves = kvmp_arena_alloc(arena, count * sizeof *va);
-	uint32_t *level = kvmp_arena_alloc(arena, count * sizeof *level), *prop = kvmp_arena_alloc(arena, count * sizeof *prop);
+	uint32_t *level = kvmp_arena_alloc(arena, count * sizeof *level),
+		 *prop = kvmp_arena_alloc(arena, count * sizeof *prop);
 	protobuf_c_boolean *tracked = kvmp_arena_alloc(arena, count * sizeof *tracked);
 
-	if (m == NULL || va == NULL || paddr == NULL || leaves == NULL || level == NULL || prop == NULL || tracked == NULL)
+	if (m == NULL || va == NULL || paddr == NULL || leaves == NULL || level == NULL || prop == NULL ||
+	    tracked == NULL)
 		return NULL;
 	for (size_t i = 0; i < count; i++) {
 		const struct kvms_extent *run = &r->extents.runs[i];
@@ -299,16 +302,11 @@ write_done(struct kvmp_arena *arena, const struct kvmp_response *r)
 }
 
 static writer *const writers[KVMP_RESPONSE_TYPES] = {
-	[KVMP_R_ERROR] = write_error,
-	[KVMP_R_HELLO] = write_hello,
-	[KVMP_R_OUTCOME] = write_outcome,
-	[KVMP_R_TRANSLATED] = write_translated,
-	[KVMP_R_BATCH] = write_batch,
-	[KVMP_R_STATUS] = write_status,
-	[KVMP_R_STORES] = write_stores,
-	[KVMP_R_STORE] = write_store,
-	[KVMP_R_SNAPSHOTS] = write_snapshots,
-	[KVMP_R_DONE] = write_done,
+	[KVMP_R_ERROR] = write_error,         [KVMP_R_HELLO] = write_hello,
+	[KVMP_R_OUTCOME] = write_outcome,     [KVMP_R_TRANSLATED] = write_translated,
+	[KVMP_R_BATCH] = write_batch,         [KVMP_R_STATUS] = write_status,
+	[KVMP_R_STORES] = write_stores,       [KVMP_R_STORE] = write_store,
+	[KVMP_R_SNAPSHOTS] = write_snapshots, [KVMP_R_DONE] = write_done,
 	[KVMP_R_EXTENTS] = write_extents,
 };
 
@@ -478,8 +476,8 @@ outcome_read(struct kvmp_codec *c, const Kvmstore__Outcome *m, struct kvmp_answe
 		return false;
 	if (!m->has_outcome)
 		return kvmp_refuse(why, KVMP_ERROR_MALFORMED, "Outcome: its class is missing");
-	return m->outcome == KVMSTORE__OUTCOME_CLASS__OUTCOME_OK ? result_read(c, m, out, why) :
-								    name_read(m, &out->outcome, why);
+	return m->outcome == KVMSTORE__OUTCOME_CLASS__OUTCOME_OK ? result_read(c, m, out, why)
+								 : name_read(m, &out->outcome, why);
 }
 
 static bool
@@ -505,8 +503,7 @@ read_batch(struct kvmp_codec *c, const Kvmstore__Response *m, struct kvmp_respon
 }
 
 static bool
-read_translated(struct kvmp_codec *c, const Kvmstore__Response *m, struct kvmp_response *out,
-		struct kvmp_refusal *why)
+read_translated(struct kvmp_codec *c, const Kvmstore__Response *m, struct kvmp_response *out, struct kvmp_refusal *why)
 {
 	size_t count = m->translated->n_found;
 	uint8_t *found = kvmp_arena_alloc(&c->in, count);
@@ -538,8 +535,7 @@ read_status(struct kvmp_codec *c, const Kvmstore__Response *m, struct kvmp_respo
 }
 
 static bool
-read_snapshots(struct kvmp_codec *c, const Kvmstore__Response *m, struct kvmp_response *out,
-	       struct kvmp_refusal *why)
+read_snapshots(struct kvmp_codec *c, const Kvmstore__Response *m, struct kvmp_response *out, struct kvmp_refusal *why)
 {
 	size_t count = m->snapshots->n_snapshots;
 	struct kvmp_snapshot *snapshots = kvmp_arena_alloc(&c->in, count * sizeof *snapshots);
@@ -550,8 +546,12 @@ read_snapshots(struct kvmp_codec *c, const Kvmstore__Response *m, struct kvmp_re
 		const Kvmstore__Snapshot *s = m->snapshots->snapshots[i];
 
 		snapshots[i] = (struct kvmp_snapshot){
-			.store = or_empty(s->store), .id = s->id,		     .step = s->step,
-			.digest = s->digest,	     .taken = or_empty(s->taken), .library = or_empty(s->library),
+			.store = or_empty(s->store),
+			.id = s->id,
+			.step = s->step,
+			.digest = s->digest,
+			.taken = or_empty(s->taken),
+			.library = or_empty(s->library),
 		};
 	}
 	out->snapshots.snapshots = snapshots;
@@ -571,8 +571,12 @@ read_extents(struct kvmp_codec *c, const Kvmstore__Response *m, struct kvmp_resp
 		return kvmp_refuse(why, KVMP_ERROR_MALFORMED, "ExtentRuns: columns of different length, or too large");
 	for (size_t i = 0; i < count; i++)
 		runs[i] = (struct kvms_extent){
-			.va = e->va[i],	      .paddr = e->paddr[i], .leaves = e->leaves[i],
-			.level = e->level[i], .prop = e->prop[i],   .tracked = e->tracked[i] != 0,
+			.va = e->va[i],
+			.paddr = e->paddr[i],
+			.leaves = e->leaves[i],
+			.level = e->level[i],
+			.prop = e->prop[i],
+			.tracked = e->tracked[i] != 0,
 		};
 	out->extents.runs = runs;
 	out->extents.count = count;
@@ -589,16 +593,11 @@ read_done(struct kvmp_codec *c, const Kvmstore__Response *m, struct kvmp_respons
 }
 
 static reader *const readers[KVMP_RESPONSE_TYPES] = {
-	[KVMP_R_ERROR] = read_error,
-	[KVMP_R_HELLO] = read_hello,
-	[KVMP_R_OUTCOME] = read_outcome,
-	[KVMP_R_TRANSLATED] = read_translated,
-	[KVMP_R_BATCH] = read_batch,
-	[KVMP_R_STATUS] = read_status,
-	[KVMP_R_STORES] = read_stores,
-	[KVMP_R_STORE] = read_store,
-	[KVMP_R_SNAPSHOTS] = read_snapshots,
-	[KVMP_R_DONE] = read_done,
+	[KVMP_R_ERROR] = read_error,         [KVMP_R_HELLO] = read_hello,
+	[KVMP_R_OUTCOME] = read_outcome,     [KVMP_R_TRANSLATED] = read_translated,
+	[KVMP_R_BATCH] = read_batch,         [KVMP_R_STATUS] = read_status,
+	[KVMP_R_STORES] = read_stores,       [KVMP_R_STORE] = read_store,
+	[KVMP_R_SNAPSHOTS] = read_snapshots, [KVMP_R_DONE] = read_done,
 	[KVMP_R_EXTENTS] = read_extents,
 };
 
@@ -607,7 +606,7 @@ kvmp_response_unpack(struct kvmp_codec *c, const uint8_t *data, size_t size, str
 		     struct kvmp_refusal *why)
 {
 	const Kvmstore__Response *m =
-		(const Kvmstore__Response *)kvmp_unpack(c, &kvmstore__response__descriptor, data, size, why);
+	    (const Kvmstore__Response *)kvmp_unpack(c, &kvmstore__response__descriptor, data, size, why);
 	unsigned type;
 
 	if (m == NULL)
@@ -627,7 +626,7 @@ kvmp_response_unpack(struct kvmp_codec *c, const uint8_t *data, size_t size, str
 
 bool
 kvmp_response_decode(struct kvmp_codec *c, const uint8_t *data, size_t size, struct kvmp_response *out,
-		    struct kvmp_refusal *why)
+		     struct kvmp_refusal *why)
 {
 	kvmp_arena_reset(&c->in);
 	return kvmp_wire_response_get(data, size, &c->in, out) || kvmp_response_unpack(c, data, size, out, why);

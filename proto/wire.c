@@ -70,8 +70,8 @@ struct values {
 static size_t
 list_words(const struct kvmp_side *side, unsigned i, uint64_t count)
 {
-	return side->forms[i] == KVMP_FORM_BYTES ? (size_t)(count + 7) / 8 :
-						   (size_t)count * kvms_type_arity(side->fields[i].type);
+	return side->forms[i] == KVMP_FORM_BYTES ? (size_t)(count + 7) / 8
+						 : (size_t)count * kvms_type_arity(side->fields[i].type);
 }
 
 /* Bytes of all fields; false: a form that is not written here. */
@@ -437,11 +437,35 @@ list_get(const struct kvmp_side *side, unsigned i, struct rest *in, struct kvmp_
 	if (to == NULL)
 		return false;
 	for (size_t k = 0; k < words; k++)
-		if (!(side->forms[i] == KVMP_FORM_FIXED64_LIST ? fixed64_get(&piece, &to[k]) : varint_get(&piece, &to[k])))
+		if (!(side->forms[i] == KVMP_FORM_FIXED64_LIST ? fixed64_get(&piece, &to[k])
+							       : varint_get(&piece, &to[k])))
 			return false;
 	*list = (struct list){ to, words };
 	*count = words / arity;
 	return piece.at == piece.end;
+}
+
+/* Bytes, laid into words; they may be none. */
+static bool
+bytes_get(struct rest *in, struct kvmp_arena *arena, struct list *list, uint64_t *count)
+{
+	struct rest piece;
+	size_t size, words;
+	uint64_t *to;
+
+	if (list->words > 0 || !piece_get(in, &piece) || piece.end - piece.at > KVMP_BYTES_MAX)
+		return false;
+	*count = size = (size_t)(piece.end - piece.at);
+	words = (size + 7) / 8;
+	if (words == 0)
+		return true;
+	to = kvmp_arena_alloc(arena, words * sizeof *to);
+	if (to == NULL)
+		return false;
+	to[words - 1] = 0;
+	memcpy(to, piece.at, size);
+	*list = (struct list){ to, words };
+	return true;
 }
 
 /* One field behind its tag. */
@@ -459,6 +483,7 @@ field_get(const struct kvmp_side *side, unsigned i, unsigned type, struct rest *
 	case KVMP_FORM_VARINT_LIST:
 		return type == TYPE_LENGTH && list_get(side, i, in, arena, list, value);
 	case KVMP_FORM_BYTES:
+		return type == TYPE_LENGTH && bytes_get(in, arena, list, value);
 	case KVMP_FORM_OTHER:
 		return false;
 	}

@@ -80,7 +80,7 @@ undo_save_word(struct kvms *s, uint64_t paddr, uint64_t old)
 static void
 entry_restore(struct kvms *s, const struct undo_entry *e)
 {
-	const void *bytes = s->undo.bytes + e->old;
+	const void *bytes = e->type != UNDO_WORD ? s->undo.bytes + e->old : NULL;
 
 	switch ((enum undo_type)e->type) {
 	case UNDO_WORD:

@@ -3,7 +3,7 @@
 # commented out, and the daemon takes it.
 set -eu
 
-: "${top_srcdir:=.}" "${KVMSTORED:=./kvmstored}"
+: "${top_srcdir:=.}" "${KVMCTL:=./kvmctl}" "${KVMSTORED:=./kvmstored}"
 sample=$top_srcdir/etc/kvmstored.conf
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -21,7 +21,7 @@ sed -E -e 's/^#([a-z-]+ = )/\1/' -e "s,^(listen|state-dir) = .*,\1 = $scratch/\1
 "$KVMSTORED" --config "$scratch/conf" 2> "$scratch/log" &
 daemon=$!
 tries=0
-while ! [ -S "$scratch/listen" ]; do
+while ! "$KVMCTL" --connect "$scratch/listen" status > "$scratch/status" 2>&1; do
 	tries=$((tries + 1))
 	if [ $tries -gt 200 ] || ! kill -0 $daemon 2> /dev/null; then
 		echo "the daemon does not start with the sample configuration"

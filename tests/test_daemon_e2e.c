@@ -244,7 +244,8 @@ append(struct kvmp_buffer *b, const struct kvmp_request *r)
 static void
 append_hello(struct kvmp_buffer *b)
 {
-	append(b, &(struct kvmp_request){ .id = 1, .type = KVMP_HELLO, .hello = { KVMP_VERSION, "default", "raw", NULL, 0 } });
+	append(b, &(struct kvmp_request){
+		      .id = 1, .type = KVMP_HELLO, .hello = { KVMP_VERSION, "default", "raw", NULL, 0 } });
 }
 
 static void
@@ -291,7 +292,8 @@ next_response(int fd, struct kvmp_buffer *b, struct kvmp_response *r)
 
 	kvmp_buffer_take(b, taken < kvmp_buffer_size(b) ? taken : kvmp_buffer_size(b));
 	taken = 0;
-	while (kvmp_frame_next(b->data + b->start, kvmp_buffer_size(b), KVMP_RESPONSE_MAX, &size) == KVMP_FRAME_PARTIAL) {
+	while (kvmp_frame_next(b->data + b->start, kvmp_buffer_size(b), KVMP_RESPONSE_MAX, &size) ==
+	       KVMP_FRAME_PARTIAL) {
 		uint8_t *place = kvmp_buffer_reserve(b, 65536);
 		size_t n = receive(fd, place, 65536);
 
@@ -455,19 +457,32 @@ Test(daemon, client_that_never_reads_is_not_read)
 	cr_assert(stop(pid) == 0);
 }
 
+/* The daemon may not have noticed yet that an earlier connection is gone. */
+static struct kvmctl_connection *
+connect_when_room(void)
+{
+	struct kvmctl_connection *c = NULL;
+
+	for (unsigned waited = 0; waited < WAIT_MS && c == NULL; waited += 5) {
+		c = kvmctl_connect(socket_path, NULL, "test", &why);
+		if (c == NULL)
+			nap(5);
+	}
+	cr_assert(c != NULL, "%s", why.text);
+	return c;
+}
+
 Test(daemon, one_connection_too_many_is_turned_away)
 {
 	pid_t pid = start("--max-connections", "2", NULL);
 	struct kvmctl_connection *a, *b;
 
-	nap(50); /* until the connection that start() made is gone */
-	a = connect_to(NULL);
-	b = connect_to(NULL);
+	a = connect_when_room();
+	b = connect_when_room();
 	cr_assert(kvmctl_connect(socket_path, NULL, NULL, &why) == NULL);
 	cr_assert(strstr(why.text, "too many connections") != NULL, "%s", why.text);
 	kvmctl_disconnect(&b);
-	nap(50);
-	b = connect_to(NULL);
+	b = connect_when_room();
 	cr_assert(alloc_frame(a) == 1 && alloc_frame(b) == 2);
 	kvmctl_disconnect(&a);
 	kvmctl_disconnect(&b);
@@ -686,7 +701,8 @@ Test(daemon, second_signal_ends_the_waiting)
 	send_all(fd, b.data + b.start, kvmp_buffer_size(&b));
 	nap(100);
 	kill(pid, SIGTERM);
-	nap(200);
+	for (unsigned waited = 0; waited < WAIT_MS && !logged("SIGTERM: finishing"); waited += 5)
+		nap(5);
 	cr_assert(waitpid(pid, NULL, WNOHANG) == 0);
 	cr_assert(stop(pid) == 0);
 	close(fd);
@@ -918,7 +934,8 @@ Test(daemon, client_without_a_daemon_says_what_to_do)
 {
 	cr_assert(kvmctl_connect(socket_path, NULL, NULL, &why) == NULL);
 	cr_assert(why.kind == KVMCTL_LOST);
-	cr_assert(strstr(why.text, "kvmstored --listen") != NULL && strstr(why.text, "--embedded") != NULL, "%s", why.text);
+	cr_assert(strstr(why.text, "kvmstored --listen") != NULL && strstr(why.text, "--embedded") != NULL, "%s",
+		  why.text);
 	cr_assert(kvmctl_connect("", NULL, NULL, &why) == NULL);
 }
 

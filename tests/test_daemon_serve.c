@@ -23,7 +23,9 @@ static char directory[] = "/tmp/kvmstore-serve-XXXXXX";
 static void
 begin(const char *state_dir)
 {
-	options = (struct kvmd_options){ .check = KVMS_CHECK_TOUCHED, .check_every = 1, .max_stores = 3, .keep_snapshots = 2 };
+	options = (struct kvmd_options){
+		.check = KVMS_CHECK_TOUCHED, .check_every = 1, .max_stores = 3, .keep_snapshots = 2
+	};
 	if (state_dir != NULL)
 		snprintf(options.state_dir, sizeof options.state_dir, "%s", state_dir);
 	kvmd_log_level(0); /* nothing */
@@ -255,7 +257,8 @@ Test(serve, extents_are_cut_to_what_was_asked)
 	ask_as(&client, &r);
 	cr_assert(answer.type == KVMP_R_EXTENTS && answer.extents.count == 1 && !answer.extents.more);
 	run = &answer.extents.runs[0];
-	cr_assert(run->va == start + 0x1000 && run->paddr == 0x1000 && run->leaves == 4 && run->level == 1 && run->tracked);
+	cr_assert(run->va == start + 0x1000 && run->paddr == 0x1000 && run->leaves == 4 && run->level == 1 &&
+		  run->tracked);
 	r.extents.first = start + 0x1001; /* the first leaf starts before */
 	r.extents.last = start + 0x3000;
 	ask_as(&client, &r);
@@ -266,6 +269,9 @@ Test(serve, extents_are_cut_to_what_was_asked)
 	r.extents.last = UINT64_MAX;
 	ask_as(&client, &r);
 	cr_assert(answer.type == KVMP_R_EXTENTS && answer.extents.count == 0);
+	r.extents.table = 99;
+	ask_as(&client, &r);
+	assert_error(KVMP_ERROR_INVALID, "table 99");
 }
 
 /* ---- Stores ------------------------------------------------------------------------ */
@@ -334,7 +340,8 @@ Test(serve, store_limits)
 Test(serve, set_check_turns_the_dial_of_one_store)
 {
 	ask_as(&client, &(struct kvmp_request){ .type = KVMP_SET_CHECK, .check = { KVMS_CHECK_FULL, 100 } });
-	cr_assert(answer.type == KVMP_R_STORE && answer.store.check == KVMS_CHECK_FULL && answer.store.check_every == 100);
+	cr_assert(answer.type == KVMP_R_STORE && answer.store.check == KVMS_CHECK_FULL &&
+		  answer.store.check_every == 100);
 	named(KVMP_STORE_CREATE, "two");
 	cr_assert(answer.store.check == KVMS_CHECK_TOUCHED);
 }

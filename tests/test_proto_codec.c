@@ -8,8 +8,10 @@
 #include <string.h>
 
 #include "proto/codec.h"
+#include "proto/internal.h"
 #include "proto/kvmstore.pb-c.h"
 #include "proto/message.h"
+#include "proto/wire.h"
 
 #define ROUNDS 100u
 
@@ -91,8 +93,8 @@ random_op(const struct kvms_row *row)
 	size_t used = 0;
 
 	for (unsigned i = 0; i < row->args_count; i++)
-		op.arg[i] = kvms_type_is_list(row->args[i].type) ? random_list(row->args[i].type, list_memory, &used) :
-								   random_value(row->args[i].type);
+		op.arg[i] = kvms_type_is_list(row->args[i].type) ? random_list(row->args[i].type, list_memory, &used)
+								 : random_value(row->args[i].type);
 	return op;
 }
 
@@ -234,7 +236,8 @@ request_round_trip(const struct kvms_row *row, bool inspect)
 		struct kvmp_request in = row_request(row, inspect), out;
 
 		encode_request(&in);
-		cr_assert(kvmp_request_decode(codec, message(), message_size(), &out, &why), "%s: %s", row->name, why.text);
+		cr_assert(kvmp_request_decode(codec, message(), message_size(), &out, &why), "%s: %s", row->name,
+			  why.text);
 		cr_assert(out.id == in.id && out.type == in.type && out.dry_run == in.dry_run);
 		assert_same_op(row, &in.op, &out.op);
 	}
@@ -243,6 +246,165 @@ request_round_trip(const struct kvms_row *row, bool inspect)
 Test(codec, every_operation_and_request_reads_back)
 {
 	each_row(request_round_trip);
+}
+
+/* ---- Straight to bytes, against protobuf-c ---------------------------------------- */
+
+/* Both ways of writing gave the same bytes. */
+static void
+assert_same_bytes(const char *name, const struct kvmp_buffer *a, const struct kvmp_buffer *b)
+{
+	cr_assert(kvmp_buffer_size(a) == kvmp_buffer_size(b), "%s: %zu and %zu bytes", name, kvmp_buffer_size(a),
+		  kvmp_buffer_size(b));
+	cr_assert(memcmp(a->data + a->start, b->data + b->start, kvmp_buffer_size(a)) == 0, "%s", name);
+}
+
+static void
+request_both_ways(const struct kvms_row *row, bool inspect)
+{
+	struct kvmp_buffer fast = { 0 };
+	struct kvmp_arena arena;
+	unsigned read = 0;
+
+	kvmp_arena_init(&arena, 1 << 20);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		struct kvmp_request in = row_request(row, inspect), a, b;
+
+		kvmp_buffer_take(&bytes, kvmp_buffer_size(&bytes));
+		kvmp_buffer_take(&fast, kvmp_buffer_size(&fast));
+		cr_assert(kvmp_request_pack(codec, &in, &bytes) == KVMP_ENCODED);
+		cr_assert(kvmp_wire_request_put(&in, &fast), "%s", row->name);
+		assert_same_bytes(row->name, &bytes, &fast);
+		cr_assert(kvmp_request_unpack(codec, message(), message_size(), &a, &why), "%s", why.text);
+		kvmp_arena_reset(&arena);
+		if (!kvmp_wire_request_get(message(), message_size(), &arena, &b))
+			continue;
+		read++;
+		cr_assert(a.id == b.id && a.type == b.type && a.dry_run == b.dry_run);
+		assert_same_op(row, &a.op, &b.op);
+	}
+	cr_assert(read > ROUNDS / 2, "%s: %u of %u are read", row->name, read, ROUNDS);
+	kvmp_buffer_free(&fast);
+	kvmp_arena_free(&arena);
+}
+
+Test(codec, requests_are_the_same_both_ways)
+{
+	each_row(request_both_ways);
+}
+
+/* What the fast reader takes of damaged bytes, protobuf-c takes too, and means the same. */
+static void
+damage_both_ways(const struct kvms_row *row, bool inspect)
+{
+	struct kvmp_arena arena;
+
+	kvmp_arena_init(&arena, 1 << 20);
+	for (unsigned round = 0; round < ROUNDS * 5; round++) {
+		struct kvmp_request in = row_request(row, inspect), a, b;
+		size_t size;
+		uint8_t *copy;
+
+		encode_request(&in);
+		size = message_size();
+		copy = malloc(size + 4);
+		cr_assert(copy != NULL);
+		memcpy(copy, message(), size);
+		if (random_next() % 4 == 0) /* an unlike length */
+			size = random_next() % (size + 4);
+		for (uint64_t n = random_next() % 4; n > 0 && size > 0; n--)
+			copy[random_next() % size] =
+			    (uint8_t)(random_next() % 2 == 0 ? random_next() : random_next() % 16);
+		kvmp_arena_reset(&arena);
+		if (kvmp_wire_request_get(copy, size, &arena, &b)) {
+			cr_assert(kvmp_request_unpack(codec, copy, size, &a, &why), "%s: %s", row->name, why.text);
+			cr_assert(a.id == b.id && a.type == b.type && a.dry_run == b.dry_run);
+			assert_same_op(a.type == KVMP_OP ? kvms_op_row(a.op.code) : kvms_request_row(a.op.code), &a.op,
+				       &b.op);
+		}
+		free(copy);
+	}
+	kvmp_arena_free(&arena);
+}
+
+Test(codec, damaged_requests_are_the_same_both_ways)
+{
+	each_row(damage_both_ways);
+}
+
+/* A random answer of a row; its payload lies in "payload". */
+static struct kvmp_response
+row_response(const struct kvms_row *row, bool inspect, uint64_t *payload)
+{
+	struct kvmp_response r = { .id = random_number(), .type = KVMP_R_OUTCOME };
+	struct kvms_outcome *o = &r.answer.outcome;
+
+	r.answer.row = row;
+	r.answer.inspect = inspect;
+	r.answer.has_step = random_next() % 2 == 0;
+	r.answer.step = r.answer.has_step ? random_number() : 0;
+	o->list = payload;
+	for (unsigned i = 0; i < row->results_count; i++) {
+		enum kvms_type type = row->results[i].type;
+		bool repeated = kvms_type_is_list(type) && type != KVMS_BYTES;
+
+		if (!repeated && random_next() % 4 == 0)
+			continue;
+		o->present |= UINT64_C(1) << i;
+		o->field[i] = kvms_type_is_list(type) ? random_list(type, payload, &o->list_count) : random_value(type);
+	}
+	return r;
+}
+
+static void
+assert_same_outcome(const struct kvms_row *row, const struct kvmp_response *a, const struct kvmp_response *b)
+{
+	const struct kvms_outcome *o = &a->answer.outcome, *p = &b->answer.outcome;
+
+	cr_assert(a->id == b->id && a->answer.row == b->answer.row && a->answer.inspect == b->answer.inspect);
+	cr_assert(a->answer.has_step == b->answer.has_step && a->answer.step == b->answer.step);
+	cr_assert(o->name == p->name && o->detail == p->detail && o->present == p->present, "%s", row->name);
+	cr_assert(memcmp(o->field, p->field, sizeof o->field) == 0, "%s", row->name);
+	cr_assert(o->list_count == p->list_count, "%s", row->name);
+	cr_assert(o->list_count == 0 || memcmp(o->list, p->list, o->list_count * sizeof *o->list) == 0, "%s",
+		  row->name);
+}
+
+static void
+response_both_ways(const struct kvms_row *row, bool inspect)
+{
+	static uint64_t payload[1024];
+	struct kvmp_buffer fast = { 0 };
+	struct kvmp_arena arena;
+
+	kvmp_arena_init(&arena, 1 << 20);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		struct kvmp_response in = row_response(row, inspect, payload), a, b;
+
+		if (round % 4 == 0) {
+			in.answer.outcome =
+			    (struct kvms_outcome){ .name = (unsigned)(random_next() % kvms_outcome_max() + 1),
+						   .detail = random_number() };
+			if (kvms_outcome_detail(in.answer.outcome.name) == NULL)
+				in.answer.outcome.detail = 0;
+		}
+		kvmp_buffer_take(&bytes, kvmp_buffer_size(&bytes));
+		kvmp_buffer_take(&fast, kvmp_buffer_size(&fast));
+		cr_assert(kvmp_response_pack(codec, &in, &bytes) == KVMP_ENCODED);
+		if (kvmp_wire_response_put(&in, &fast))
+			assert_same_bytes(row->name, &bytes, &fast);
+		cr_assert(kvmp_response_unpack(codec, message(), message_size(), &a, &why), "%s", why.text);
+		kvmp_arena_reset(&arena);
+		if (kvmp_wire_response_get(message(), message_size(), &arena, &b))
+			assert_same_outcome(row, &a, &b);
+	}
+	kvmp_buffer_free(&fast);
+	kvmp_arena_free(&arena);
+}
+
+Test(codec, responses_are_the_same_both_ways)
+{
+	each_row(response_both_ways);
 }
 
 Test(codec, left_out_arguments_take_their_defaults)
@@ -273,33 +435,12 @@ outcome_round_trip(const struct kvms_row *row, bool inspect)
 	static uint64_t payload[1024];
 
 	for (unsigned round = 0; round < ROUNDS; round++) {
-		struct kvmp_response in = { .id = random_number(), .type = KVMP_R_OUTCOME }, out;
-		struct kvms_outcome *o = &in.answer.outcome, *p = &out.answer.outcome;
+		struct kvmp_response in = row_response(row, inspect, payload), out;
 
-		in.answer.row = row;
-		in.answer.inspect = inspect;
-		in.answer.has_step = random_next() % 2 == 0;
-		in.answer.step = in.answer.has_step ? random_number() : 0;
-		o->list = payload;
-		for (unsigned i = 0; i < row->results_count; i++) {
-			enum kvms_type type = row->results[i].type;
-			bool repeated = kvms_type_is_list(type) && type != KVMS_BYTES;
-
-			if (!repeated && random_next() % 4 == 0)
-				continue;
-			o->present |= UINT64_C(1) << i;
-			o->field[i] = kvms_type_is_list(type) ? random_list(type, payload, &o->list_count) :
-								random_value(type);
-		}
 		encode_response(&in);
-		cr_assert(kvmp_response_decode(codec, message(), message_size(), &out, &why), "%s: %s", row->name, why.text);
-		cr_assert(out.id == in.id && out.answer.row == row && out.answer.inspect == inspect);
-		cr_assert(out.answer.has_step == in.answer.has_step && out.answer.step == in.answer.step);
-		cr_assert(p->name == 0 && p->present == o->present, "%s", row->name);
-		cr_assert(memcmp(p->field, o->field, sizeof p->field) == 0, "%s", row->name);
-		cr_assert(p->list_count == o->list_count, "%s", row->name);
-		cr_assert(p->list_count == 0 || memcmp(p->list, payload, p->list_count * sizeof *payload) == 0, "%s",
-			  row->name);
+		cr_assert(kvmp_response_decode(codec, message(), message_size(), &out, &why), "%s: %s", row->name,
+			  why.text);
+		assert_same_outcome(row, &in, &out);
 	}
 }
 
@@ -341,9 +482,15 @@ Test(codec, store_configuration_reads_back)
 		cr_assert_str_eq(out.store.name, "one");
 		assert_same_op(row, &in.store.config, &out.store.config);
 
-		status.store = (struct kvmp_store_status){ .name = "two", .step = 5, .digest = 6, .check = KVMS_CHECK_FULL,
-							   .check_every = 9, .broken = "no", .saved = true,
-							   .saved_step = 3, .config = &in.store.config };
+		status.store = (struct kvmp_store_status){ .name = "two",
+							   .step = 5,
+							   .digest = 6,
+							   .check = KVMS_CHECK_FULL,
+							   .check_every = 9,
+							   .broken = "no",
+							   .saved = true,
+							   .saved_step = 3,
+							   .config = &in.store.config };
 		encode_response(&status);
 		cr_assert(kvmp_response_decode(codec, message(), message_size(), &status_out, &why), "%s", why.text);
 		cr_assert_str_eq(status_out.store.name, "two");
@@ -416,8 +563,10 @@ Test(codec, other_responses_read_back)
 	static const uint8_t found[] = { 1, 0, 1 };
 	static const uint64_t paddr[] = { 4096, 0, UINT64_MAX };
 	static const struct kvmp_snapshot snapshots[] = { { "default", 4, 5, 6, "2024-05-17T09:30:00Z", "0.1.0" } };
-	static const struct kvms_extent runs[] = { { 0, 0x1000, 0x2000, 3, 1, 0x40003, true }, { 0, 1, 2, 3, 2, 5, false } };
-	struct kvmp_answer answers[2] = { { .row = kvms_op_find("frame_drop") }, { .row = kvms_op_find("frame_drop") } };
+	static const struct kvms_extent runs[] = { { 0, 0x1000, 0x2000, 3, 1, 0x40003, true },
+						   { 0, 1, 2, 3, 2, 5, false } };
+	struct kvmp_answer answers[2] = { { .row = kvms_op_find("frame_drop") },
+					  { .row = kvms_op_find("frame_drop") } };
 	struct kvmp_response r = { .id = 9, .type = KVMP_R_ERROR }, out;
 
 	r.error.code = KVMP_ERROR_STORE_BROKEN;
@@ -514,7 +663,8 @@ mutations(const struct kvms_row *row, bool inspect)
 		for (uint64_t n = random_next() % 4 + 1; n > 0; n--)
 			copy[random_next() % size] = (uint8_t)random_next();
 		/* it is refused, or means what it says: writing it again gives the same meaning */
-		if (kvmp_request_decode(codec, copy, size, &out, &why) && (out.type == KVMP_OP || out.type == KVMP_INSPECT)) {
+		if (kvmp_request_decode(codec, copy, size, &out, &why) &&
+		    (out.type == KVMP_OP || out.type == KVMP_INSPECT)) {
 			struct kvmp_codec *other = kvmp_codec_new(0);
 			struct kvmp_request again;
 
@@ -852,7 +1002,7 @@ starve(const struct kvms_row *row, bool inspect)
 
 		cr_assert(poor != NULL);
 		why.text[0] = '\0';
-		done = kvmp_request_decode(poor, message(), message_size(), &out, &why);
+		done = kvmp_request_unpack(poor, message(), message_size(), &out, &why);
 		cr_assert(done || why.text[0] != '\0');
 		if (done)
 			assert_same_op(row, &in.op, &out.op);

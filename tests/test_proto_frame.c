@@ -163,15 +163,18 @@ Test(address, no_default_without_runtime_directory)
 
 	cr_assert(!kvmp_socket_path(&(struct kvmp_surroundings){ NULL, NULL, false }, path, sizeof path));
 	cr_assert(!kvmp_socket_path(&(struct kvmp_surroundings){ NULL, "", false }, path, sizeof path));
-	cr_assert(!kvmp_socket_path(&(struct kvmp_surroundings){ NULL, "/run/user/7777777", false }, path, sizeof path));
+	cr_assert(
+	    !kvmp_socket_path(&(struct kvmp_surroundings){ NULL, "/run/user/7777777", false }, path, sizeof path));
 }
 
 Test(address, store_names)
 {
 	static const char *const good[] = { "a", "default", "A.b-c_9", "0",
 					    "0123456789012345678901234567890123456789012345678901234567890123" };
-	static const char *const bad[] = { "",	   ".",	     "..",  ".a", "a/b", "a b", "a\n", "\xc3\xa9", "a:b",
-					   "01234567890123456789012345678901234567890123456789012345678901234" };
+	static const char *const bad[] = {
+		"",    ".",   "..",       ".a",  "a/b",
+		"a b", "a\n", "\xc3\xa9", "a:b", "01234567890123456789012345678901234567890123456789012345678901234"
+	};
 
 	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
 		cr_assert(kvmp_store_name_valid(good[i]), "%s", good[i]);

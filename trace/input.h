@@ -23,7 +23,7 @@ struct kvt_input; /* opaque */
  *
  * => path: "-" is standard input.  Compression is told from the first bytes,
  *    not from the name.  A compressed file is decoded once before its first
- *    line is given, so that damage is found before anything runs (not in a pipe)
+ *    line is given, so that damage is found before anything runs (not from standard input)
  * => gives an input the caller ends with kvt_input_close()
  * => fails with NULL and a sentence in "error" that begins with the path
  */
