@@ -79,32 +79,34 @@ number(char text[32], double value)
 }
 
 static void
-cell(const struct bench_figure *f)
+cell(const struct bench_figure *f, int width)
 {
-	char median[32], range[80], least[32], largest[32];
+	char range[80], median[32], least[32], largest[32];
 
-	if (f == NULL) {
-		printf("%28s", "");
-		return;
-	}
 	snprintf(range, sizeof range, "(%s .. %s)", number(least, f->round[0]),
 		 number(largest, f->round[f->rounds - 1]));
-	printf("  %9s %-16s", number(median, bench_median(f)), range);
+	printf("  %9s %-*s", number(median, bench_median(f)), width, range);
 }
 
 void
 bench_heading(const char *subject, const char *left, const char *right)
 {
-	printf("\n%-42s  %9s%17s  %9s\n", subject, left, "", right);
+	printf("\n%s", subject);
+	if (left[0] != '\0')
+		printf("%*s%*s", 53 - (int)strlen(subject), left, 28, right);
+	putchar('\n');
 }
 
 void
 bench_row(const char *what, const struct bench_figure *left, const struct bench_figure *right)
 {
 	printf("  %-40s", what);
-	cell(left);
+	if (left == NULL)
+		printf("%28s", "");
+	else
+		cell(left, right != NULL ? 16 : 0);
 	if (right != NULL)
-		cell(right);
+		cell(right, 0);
 	putchar('\n');
 	fflush(stdout);
 }

@@ -100,6 +100,40 @@ uint64_t kit_below(struct kit_random *r, uint64_t below);
  */
 uint64_t kit_scaled(uint64_t count);
 
+/* ---- Random operations -------------------------------------------------------------- */
+
+/* Configurations in which little is enough to run into every limit. */
+struct kit_world {
+	const char *config;
+	uint64_t boot; /* first address outside the vmalloc ranges that boot ops use */
+};
+
+extern const struct kit_world kit_worlds[];
+extern const unsigned kit_worlds_count;
+
+/* Random operations over all rows, legal and not, fitted to the state a store is in. */
+struct kit_walk {
+	struct kvms *s;
+	const struct kit_world *world;
+	struct kit_random r;
+	uint64_t number;   /* of the op, from 0; tides of filling and emptying follow it */
+	struct kvms_op op; /* the one drawn; its list is in "list" */
+	uint64_t list[64];
+	uint64_t words;  /* in the list */
+	uint64_t size;   /* the latest size drawn; sizes that agree are what makes large pages fit */
+	uint64_t area;   /* the area argument of this op, 0 if it has none */
+	uint64_t anchor; /* the first address argument of this op */
+	unsigned space;  /* what its addresses are about */
+};
+
+/* A walk on a store of that world; s == NULL makes one, which the caller frees. */
+void kit_walk_init(struct kit_walk *w, struct kvms *s, unsigned world, uint64_t seed);
+
+/* Draw the next operation.  False: one of its arguments is outside its type. */
+bool kit_walk_draw(struct kit_walk *w);
+
+/* ---- Sanitizers ------------------------------------------------------------------------ */
+
 /* True in a build with the address sanitizer. */
 bool kit_sanitized(void);
 
