@@ -755,8 +755,8 @@ Test(parse, a_string_loses_quotes_and_backslashes)
 Test(parse, damaged_lines_do_no_harm)
 {
 	static const char *const lines[] = {
-		"kvirt_map_frames area_size=0x4000 map_offset=0x1000 frames=[1,3] prop=rw:wb+user @t=1200 "
-		"@src=\"driver_init\" -> ok area=1 start=0xffffdfffffffc000 end=0xffffe00000000000 nodes_allocated=2",
+		("kvirt_map_frames area_size=0x4000 map_offset=0x1000 frames=[1,3] prop=rw:wb+user @t=1200 "
+		 "@src=\"driver_init\" -> ok area=1 start=0xffffdfffffffc000 end=0xffffe00000000000 nodes_allocated=2"),
 		"expect walk table=kernel va=0x1000 -> levels=[4:0x7ffff000:0:0x0]",
 		"expect who_holds paddr=0x0 -> frames=[5] mappings=[1:0x1000]",
 		"expect free_va=[0xffffc00000400000..0xffffdfffffffb000]",
