@@ -2,6 +2,7 @@
  * call - from the words of the call to a command, and back to an exit status.
  */
 #include "client/commands.h"
+#include "client/progress.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -14,6 +15,7 @@ kvmctl_complain(const char *format, ...)
 	va_list arguments;
 
 	fflush(stdout);
+	kvmctl_progress_clear();
 	fputs("kvmctl: ", stderr);
 	va_start(arguments, format);
 	vfprintf(stderr, format, arguments);

@@ -6,6 +6,7 @@
  */
 #include "client/commands.h"
 #include "client/guard.h"
+#include "client/progress.h"
 #include "client/report.h"
 #include "client/session.h"
 
@@ -288,7 +289,7 @@ on_progress(void *arg, const struct kvt_statistics *so_far)
 	struct replaying *r = arg;
 
 	if (r->progress)
-		kvmctl_progress(so_far, false);
+		kvmctl_progress_draw(so_far);
 }
 
 static const char *
@@ -326,12 +327,16 @@ replay(struct replaying *r, struct kvt_input *in)
 		.report = stderr,
 	};
 	struct kvmctl_report report = { 0 };
+	FILE *clean = kvmctl_progress_stream();
 	enum kvmctl_status status;
 	enum kvt_result result;
 
+	if (clean != NULL)
+		run.report = clean;
 	result = kvt_replay(&run, in, kvt_input_name(in));
-	if (r->progress)
-		kvmctl_progress(&run.statistics, true);
+	if (clean != NULL)
+		fclose(clean);
+	kvmctl_progress_clear();
 	if ((result == KVT_PASSED || (result == KVT_DIVERGED && run.keep_going)) && run.target != NULL)
 		compare_rest(r, run.target);
 	if ((result == KVT_PASSED || result == KVT_DIVERGED) && run.target != NULL) {

@@ -6,7 +6,6 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- The state ------------------------------------------------------------------ */
 
@@ -227,31 +226,4 @@ kvmctl_report_print(const struct kvmctl *k, const struct kvmctl_report *report, 
 		print_json(report, run, listing, mappings, verdict);
 	else if (!k->quiet || strcmp(verdict, "passed") != 0)
 		print_text(report, run, listing, mappings, verdict);
-}
-
-/* ---- While it runs ------------------------------------------------------------------- */
-
-#define BAR 30u
-
-void
-kvmctl_progress(const struct kvt_statistics *run, bool done)
-{
-	double seconds = (double)run->nanoseconds / 1e9;
-	char bar[BAR + 1];
-	unsigned filled = 0;
-
-	if (done) {
-		fprintf(stderr, "\r%*s\r", 78, "");
-		return;
-	}
-	if (run->bytes_total > 0)
-		filled = (unsigned)(run->bytes_done * BAR / run->bytes_total);
-	if (filled > BAR)
-		filled = BAR;
-	memset(bar, '.', BAR);
-	memset(bar, '#', filled);
-	bar[BAR] = '\0';
-	fprintf(stderr, "\r[%s] %" PRIu64 " ops, %.0f a second ", bar, run->ops,
-		seconds > 0 ? (double)run->ops / seconds : 0);
-	fflush(stderr);
 }

@@ -37,7 +37,4 @@ void kvmctl_report_print(const struct kvmctl *k, const struct kvmctl_report *rep
 			 const struct kvmctl_comparison *listing, const struct kvmctl_comparison *mappings,
 			 const char *verdict);
 
-/* Draw the progress of a run on standard error; the last call has "done" set and clears it. */
-void kvmctl_progress(const struct kvt_statistics *run, bool done);
-
 #endif /* KVMCTL_REPORT_H */
