@@ -233,6 +233,12 @@ on_comment(void *arg, const char *text, uint64_t number, struct kvt_target *targ
 	return !failed_to_compare(r);
 }
 
+/*
+ * Where a recorder dumped the page tables, and so where they are compared.  A
+ * trace that has no such mark is compared at its end.
+ */
+static const char dump_mark[] = "DUMP1-before";
+
 /* The trace is at its end: what was to be compared there, and what should have been before. */
 static void
 compare_rest(struct replaying *r, struct kvt_target *target)
@@ -244,7 +250,7 @@ compare_rest(struct replaying *r, struct kvt_target *target)
 
 		if (c->path == NULL || c->done)
 			continue;
-		if (c->mark == NULL) {
+		if (c->mark == NULL || c->mark == dump_mark) {
 			compare(r, c, target);
 			continue;
 		}
@@ -255,6 +261,12 @@ compare_rest(struct replaying *r, struct kvt_target *target)
 	}
 }
 
+static const char *
+first_of(const char *a, const char *b)
+{
+	return a != NULL ? a : b;
+}
+
 /* What to compare and when; the files are looked at now, not after minutes of replay. */
 static enum kvmctl_status
 set_comparisons(struct replaying *r)
@@ -263,11 +275,17 @@ set_comparisons(struct replaying *r)
 	const char *path;
 
 	r->listing.path = option[OPTION_listing];
-	r->listing.mark = option[OPTION_listing_at] != NULL ? option[OPTION_listing_at] : option[OPTION_at];
 	r->mappings.path = option[OPTION_mappings];
-	r->mappings.mark = option[OPTION_mappings_at] != NULL ? option[OPTION_mappings_at] : option[OPTION_at];
+	/* --at speaks of the mappings, or of the listing where that is all there is */
+	r->listing.mark = first_of(option[OPTION_listing_at], r->mappings.path == NULL ? option[OPTION_at] : NULL);
+	r->mappings.mark = first_of(option[OPTION_mappings_at], option[OPTION_at]);
+	if (r->mappings.path == NULL)
+		r->mappings.mark = NULL;
+	else if (r->mappings.mark == NULL)
+		r->mappings.mark = dump_mark;
 	if ((r->listing.mark != NULL && r->listing.path == NULL) ||
-	    (r->mappings.mark != NULL && r->mappings.path == NULL && r->listing.path == NULL)) {
+	    (option[OPTION_mappings_at] != NULL && r->mappings.path == NULL) ||
+	    (option[OPTION_at] != NULL && r->mappings.path == NULL && r->listing.path == NULL)) {
 		kvmctl_complain("nothing to compare: a mark needs --listing FILE or --mappings FILE");
 		return KVMCTL_USAGE;
 	}
