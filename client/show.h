@@ -2,7 +2,7 @@
  * show - results for a person, a script or a program.
  *
  * A person (standard output is a terminal) gets tables; a script gets the
- * catalogue's text, one line for each result; --json gives one object a line.
+ * trace text, one line for each result; --json gives one object a line.
  */
 #ifndef KVMCTL_SHOW_H
 #define KVMCTL_SHOW_H

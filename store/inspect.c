@@ -1,5 +1,5 @@
 /*
- * Inspection requests: catalogue 5.  They read; the only thing they may write
+ * Inspection requests (docs/trace-format.md).  They read; the only thing they may write
  * is the answer and the store's scratch memory.
  */
 #include "store/area.h"
@@ -47,7 +47,7 @@ static INSPECT(translate)
 {
 	struct translation t;
 
-	if (table_root(s, a->table) == 0)
+	if (table_root(s, a->table) == NO_NODE)
 		return O_unknown_vm_space;
 	t = translate(s, a->table, a->va);
 	r->found = t.found;
@@ -68,7 +68,7 @@ static INSPECT(walk)
 {
 	uint64_t node = table_root(s, a->table);
 
-	if (node == 0)
+	if (node == NO_NODE)
 		return O_unknown_vm_space;
 	if (!va_is_canonical(&s->paging, a->va))
 		return O_ok;
@@ -79,7 +79,7 @@ static INSPECT(walk)
 		ADD(level, node, index, word);
 		r->levels++;
 		node = child_of(s, word, level);
-		if (node == 0)
+		if (node == NO_NODE)
 			return O_ok;
 	}
 }
@@ -224,7 +224,7 @@ nodes_under(const struct kvms *s, uint64_t node, unsigned level)
 	for (unsigned i = level == s->paging.levels ? NODE_ENTRIES / 2 : 0; i < NODE_ENTRIES; i++) {
 		uint64_t child = child_of(s, word_at(s, word_paddr(node, i)), level);
 
-		if (child != 0)
+		if (child != NO_NODE)
 			count += nodes_under(s, child, level - 1);
 	}
 	return count;
@@ -234,7 +234,7 @@ static INSPECT(nodes)
 {
 	if (a->table == UINT64_MAX)
 		r->nodes = s->live.totals.pagetable;
-	else if (table_root(s, a->table) == 0)
+	else if (table_root(s, a->table) == NO_NODE)
 		return O_unknown_vm_space;
 	else
 		r->nodes = nodes_under(s, table_root(s, a->table), s->paging.levels);

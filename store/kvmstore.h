@@ -144,7 +144,7 @@ bool kvms_type_is_list(enum kvms_type type);
 
 /*
  * Words of an enumerated type: the word for "value", or NULL.
- * kvms_word_at() enumerates them in the catalogue's order: index 0, 1, ...,
+ * kvms_word_at() enumerates them in the documented order: index 0, 1, ...,
  * NULL past the end.  Types that are not enumerated have no words.
  */
 const char *kvms_word(enum kvms_type type, uint64_t value);

@@ -33,7 +33,7 @@ static const struct {
 #define LAW_SLOT(symbol, name, text) { name, text },
 #include "store/invariants.def"
 #undef LAW_SLOT
-	/* not laws of the state, but of a step: catalogue 3, D4 */
+	/* not laws of the state, but of a step */
 	{ "op.totals", "running totals moved otherwise than arguments and reply say (object: number of the total)" },
 	{ "op.outcome_set", "the op gave an outcome that its row does not list (object: the op's code)" },
 };
@@ -245,21 +245,14 @@ SLOT_LAW(pt_count_consistent)
 		bad(c, i, present, sl->nr_children);
 }
 
-/* The node that the walk to a node's recorded place finds at its level; 0 if none. */
+/* The node that the walk to a node's recorded place finds at its level; NO_NODE if none. */
 static uint64_t
 node_on_walk(const struct kvms *s, const struct slot *sl)
 {
 	uint64_t node = table_root(s, sl->place_table - 1);
-	unsigned level = s->paging.levels;
 
-	while (node != 0 && level > sl->level) {
-		uint64_t word = word_at(s, word_paddr(node, entry_index(sl->place_va, level)));
-
-		node = pte_kind(&s->paging, word, level) == PTE_TABLE ? pte_table_paddr(&s->paging, word) : 0;
-		if (node >= s->max_paddr)
-			node = 0;
-		level--;
-	}
+	for (unsigned level = s->paging.levels; node != NO_NODE && level > sl->level; level--)
+		node = child_of(s, word_at(s, word_paddr(node, entry_index(sl->place_va, level))), level);
 	return node;
 }
 

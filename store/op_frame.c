@@ -1,4 +1,4 @@
-/* Frames and segments: catalogue 4.1 and 4.2. */
+/* Frames and segments: docs/trace-format.md. */
 #include "store/op.h"
 
 PRE(frame_from_unused)

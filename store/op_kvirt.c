@@ -1,4 +1,4 @@
-/* Kernel virtual areas: catalogue 4.6. */
+/* Kernel virtual areas: docs/trace-format.md. */
 #include "store/area.h"
 #include "store/op.h"
 

@@ -1,4 +1,4 @@
-/* Kernel mappings by range: catalogue 4.6.1. */
+/* Kernel mappings by range, as docs/trace-format.md describes them. */
 #include "store/area.h"
 #include "store/op.h"
 

@@ -122,7 +122,9 @@ node_release(struct kvms *s, uint64_t paddr, uint64_t *freed)
 uint64_t
 table_root(const struct kvms *s, uint64_t table)
 {
-	return table == KERNEL_TABLE ? s->live.kernel_root : 0;
+	uint64_t root = s->live.kernel_root;
+
+	return table == KERNEL_TABLE && root < s->max_paddr && root % PAGE == 0 ? root : NO_NODE;
 }
 
 uint64_t
@@ -131,9 +133,9 @@ child_of(const struct kvms *s, uint64_t word, unsigned level)
 	uint64_t child;
 
 	if (pte_kind(&s->paging, word, level) != PTE_TABLE || level == 1)
-		return 0;
+		return NO_NODE;
 	child = pte_table_paddr(&s->paging, word);
-	return child < s->max_paddr ? child : 0;
+	return child < s->max_paddr ? child : NO_NODE;
 }
 
 static void
@@ -156,14 +158,14 @@ translate(const struct kvms *s, uint64_t table, uint64_t va)
 	uint64_t node = table_root(s, table), word;
 	unsigned level = s->paging.levels;
 
-	if (node == 0 || !va_is_canonical(&s->paging, va))
+	if (node == NO_NODE || !va_is_canonical(&s->paging, va))
 		return t;
 	for (;; level--) {
 		uint64_t child;
 
 		word = word_at(s, word_paddr(node, entry_index(va, level)));
 		child = child_of(s, word, level);
-		if (child == 0)
+		if (child == NO_NODE)
 			break;
 		node = child;
 	}
@@ -194,7 +196,7 @@ first_leaf(const struct kvms *s, struct span span, uint64_t start, uint64_t last
 			*va = at;
 			return true;
 		}
-		if (child != 0 && first_leaf(s, (struct span){ child, level - 1, at }, at > start ? at : start,
+		if (child != NO_NODE && first_leaf(s, (struct span){ child, level - 1, at }, at > start ? at : start,
 					     at_last < last ? at_last : last, va))
 			return true;
 	}
@@ -206,7 +208,7 @@ leaf_in_range(const struct kvms *s, uint64_t table, uint64_t start, uint64_t end
 {
 	struct span root = { table_root(s, table), s->paging.levels, 0 };
 
-	return start < end && first_leaf(s, root, start, end - 1, va);
+	return root.node != NO_NODE && start < end && first_leaf(s, root, start, end - 1, va);
 }
 
 static bool
@@ -226,7 +228,7 @@ visit_node(const struct kvms *s, uint64_t table, struct span span, leaf_visitor 
 
 		if (pte_kind(&s->paging, word, level) == PTE_LEAF && !visit(arg, table, at, level, word))
 			return false;
-		if (child != 0 && !visit_node(s, table, (struct span){ child, level - 1, at }, visit, arg))
+		if (child != NO_NODE && !visit_node(s, table, (struct span){ child, level - 1, at }, visit, arg))
 			return false;
 	}
 	return true;
@@ -235,7 +237,9 @@ visit_node(const struct kvms *s, uint64_t table, struct span span, leaf_visitor 
 bool
 leaves_visit(const struct kvms *s, uint64_t table, leaf_visitor *visit, void *arg)
 {
-	return visit_node(s, table, (struct span){ table_root(s, table), s->paging.levels, 0 }, visit, arg);
+	struct span root = { table_root(s, table), s->paging.levels, 0 };
+
+	return root.node == NO_NODE || visit_node(s, table, root, visit, arg);
 }
 
 /* ---- cursors ---- */

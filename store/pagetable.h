@@ -66,10 +66,12 @@ node_table(const struct kvms *s, uint64_t node)
 
 /* ---- walking without a cursor ---- */
 
-/* Root of a table; 0 if there is no such table. */
+/* No node: 0 is a frame like any other. */
+#define NO_NODE UINT64_MAX
+/* Root of a table; NO_NODE if there is no such table, or if its root lies outside memory. */
 uint64_t table_root(const struct kvms *s, uint64_t table);
 /*
- * The node that a word at "level" leads to, 0 if none.  Never leads out of
+ * The node that a word at "level" leads to, NO_NODE if none.  Never leads out of
  * memory, so that what only looks may walk a damaged table.
  */
 uint64_t child_of(const struct kvms *s, uint64_t word, unsigned level);

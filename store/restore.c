@@ -228,17 +228,14 @@ kvms_restore_element(struct kvms *s, const uint64_t *words, unsigned count, char
 
 /* ---- Page tables -------------------------------------------------------------- */
 
-/* The node of "level" on the walk to va, 0 if the walk ends before or va is not the table's. */
+/* The node of "level" on the walk to va, NO_NODE if the walk ends before or va is not the table's. */
 static uint64_t
 node_on_way(const struct kvms *s, uint64_t table, uint64_t va, unsigned level)
 {
-	uint64_t node = va >= s->paging.kernel_base ? table_root(s, table) : 0;
+	uint64_t node = va >= s->paging.kernel_base ? table_root(s, table) : NO_NODE;
 
-	for (unsigned l = s->paging.levels; node != 0 && l > level; l--) {
-		uint64_t word = word_at(s, word_paddr(node, entry_index(va, l)));
-
-		node = pte_kind(&s->paging, word, l) == PTE_TABLE ? pte_table_paddr(&s->paging, word) : 0;
-	}
+	for (unsigned l = s->paging.levels; node != NO_NODE && l > level; l--)
+		node = child_of(s, word_at(s, word_paddr(node, entry_index(va, l))), l);
 	return node;
 }
 
@@ -263,8 +260,8 @@ kvms_restore_node(struct kvms *s, const struct kvms_node_place *place, char *why
 		return true;
 	}
 	parent = node_on_way(s, place->table, place->va, place->level + 1);
-	word = parent != 0 ? word_paddr(parent, entry_index(place->va, place->level + 1)) : 0;
-	if (parent == 0 || word_at(s, word) != 0)
+	word = parent != NO_NODE ? word_paddr(parent, entry_index(place->va, place->level + 1)) : 0;
+	if (parent == NO_NODE || word_at(s, word) != 0)
 		return refuse(why, size, "a page-table node has no parent, or shares its place");
 	word_set(s, word, pte_encode_table(&s->paging, place->paddr));
 	return true;
@@ -277,7 +274,7 @@ restore_leaf(struct kvms *s, const struct kvms_extent *run, uint64_t va, uint64_
 	uint64_t node = node_on_way(s, run->table, va, run->level), word;
 	unsigned index = entry_index(va, run->level);
 
-	if (node == 0 || word_at(s, word_paddr(node, index)) != 0 || va % page_size(run->level) != 0 ||
+	if (node == NO_NODE || word_at(s, word_paddr(node, index)) != 0 || va % page_size(run->level) != 0 ||
 	    pte_encode_leaf(&s->paging, &leaf, run->level, &word) != O_ok)
 		return false;
 	word_set(s, word_paddr(node, index), word);
@@ -365,7 +362,7 @@ kvms_extents(struct kvms *s, uint64_t table, kvms_extent_visitor *visit, void *a
 {
 	struct run r = { .visit = visit, .arg = arg, .s = s };
 
-	if (table_root(s, table) == 0)
+	if (table_root(s, table) == NO_NODE)
 		return true;
 	return leaves_visit(s, table, run_leaf, &r) && (r.now.leaves == 0 || visit(arg, &r.now));
 }

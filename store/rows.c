@@ -69,7 +69,7 @@ static const struct kvms_row store_row = { 0, "store", store_keys, COUNT(store_k
 _Static_assert(COUNT(store_keys) <= KVMS_ARGS_MAX, "store: too many keys");
 _Static_assert(O_COUNT < 256, "outcome numbers fit a byte");
 
-/* The type each list or word type is read by: words in the catalogue's order. */
+/* The type each list or word type is read by: words in the documented order. */
 struct word {
 	uint8_t value;
 	const char *text;

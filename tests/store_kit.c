@@ -63,7 +63,8 @@ store_make(int line, const char *keys, struct kvms_refusal *why)
 {
 	struct kvt_line parsed;
 
-	cr_assert(kvt_parse_store(parser(), keys, strlen(keys), &parsed), "line %d: %s", line, kvt_parser_error(parser()));
+	cr_assert(kvt_parse_store(parser(), keys, strlen(keys), &parsed), "line %d: %s", line,
+		  kvt_parser_error(parser()));
 	memset(why, 0, sizeof *why);
 	return kvms_new(&parsed.op, why);
 }
@@ -120,8 +121,8 @@ op_parse(int line, const char *text)
 	uint64_t **at = &lists[next++ % RING];
 	struct kvt_line parsed;
 
-	cr_assert(kvt_parse_op(parser(), text, strlen(text), &parsed) && parsed.kind == KVT_OP, "line %d: %s: %s", line, text,
-		  kvt_parser_error(parser()));
+	cr_assert(kvt_parse_op(parser(), text, strlen(text), &parsed) && parsed.kind == KVT_OP, "line %d: %s: %s", line,
+		  text, kvt_parser_error(parser()));
 	size_t words = list_words(&parsed.op, parsed.row);
 
 	free(*at);
@@ -200,7 +201,8 @@ kit_ok_at(int line, struct kvms *s, const char *field, const char *format, ...)
 	if (field == NULL)
 		return 0;
 	index = kvms_result_index(row, field);
-	cr_assert(index >= 0 && (latest.present >> index & 1) != 0, "line %d: %s -> %s: no %s", line, text, have, field);
+	cr_assert(index >= 0 && (latest.present >> index & 1) != 0, "line %d: %s -> %s: no %s", line, text, have,
+		  field);
 	return latest.field[index];
 }
 
@@ -221,7 +223,8 @@ ask(int line, struct kvms *s, const char *text)
 	struct kvt_buffer *b = ring();
 	struct kvt_line parsed;
 
-	cr_assert(kvt_parse_request(parser(), text, strlen(text), &parsed), "line %d: %s", line, kvt_parser_error(parser()));
+	cr_assert(kvt_parse_request(parser(), text, strlen(text), &parsed), "line %d: %s", line,
+		  kvt_parser_error(parser()));
 	cr_assert_eq(kvms_inspect(s, &parsed.op, &out), KVMS_DONE, "line %d: %s", line, text);
 	kvt_print_outcome(b, parsed.row, &out);
 	return kvt_buffer_text(b);
@@ -272,7 +275,9 @@ stir_element(void *arg, const uint64_t *words, unsigned count)
 static bool
 stir_run(void *arg, const struct kvms_extent *run)
 {
-	stir(arg, (const uint64_t[]){ run->table, run->va, run->paddr, run->leaves, run->level, run->prop, run->tracked }, 7);
+	stir(arg,
+	     (const uint64_t[]){ run->table, run->va, run->paddr, run->leaves, run->level, run->prop, run->tracked },
+	     7);
 	return true;
 }
 
@@ -305,7 +310,9 @@ stir_slots(struct kvms *s, uint64_t *sum)
 	for (uint64_t i = bitmap_next(&s->used, 0); i != BITMAP_NONE; i = bitmap_next(&s->used, i + 1)) {
 		const struct slot *sl = &s->slot[i];
 
-		stir(sum, (const uint64_t[]){ i, sl->handles, sl->mappings, sl->covers, sl->kept, sl->unique, sl->listed }, 7);
+		stir(sum,
+		     (const uint64_t[]){ i, sl->handles, sl->mappings, sl->covers, sl->kept, sl->unique, sl->listed },
+		     7);
 		size_t count = rmap_list(s, i);
 		uint64_t set = 0; /* the order of a frame's mappings has no meaning */
 		for (size_t k = 0; k < count; k++)
@@ -334,8 +341,8 @@ kit_sound_at(int line, struct kvms *s)
 	if (kvms_check_all(s, &findings))
 		return;
 	cr_assert(findings.count > 0, "line %d: no memory for the check", line);
-	cr_assert(false, "line %d: %s: object 0x%" PRIx64 " want 0x%" PRIx64 " have 0x%" PRIx64, line, kit_fired(&findings),
-		  findings.at[0].object, findings.at[0].want, findings.at[0].have);
+	cr_assert(false, "line %d: %s: object 0x%" PRIx64 " want 0x%" PRIx64 " have 0x%" PRIx64, line,
+		  kit_fired(&findings), findings.at[0].object, findings.at[0].want, findings.at[0].have);
 }
 
 const char *
@@ -426,14 +433,16 @@ const struct kit_world kit_worlds[] = {
 	/* next to no memory, next to no addresses */
 	{ "max_paddr=0x200000 vmalloc=0xffffc00000000000..0xffffc00000040000", UINT64_C(0xffffa00000000000) },
 	/* counts saturate at once */
-	{ "max_paddr=0x280000 rc_max=3 vmalloc=[0xffffc00000000000..0xffffc00000040000,0xffffc00000041000..0xffffc00000061000] "
+	{ "max_paddr=0x280000 rc_max=3 "
+	  "vmalloc=[0xffffc00000000000..0xffffc00000040000,0xffffc00000041000..0xffffc00000061000] "
 	  "reserve=[0x4000..0x6000] mmio=[0x8000..0x9000]",
 	  UINT64_C(0xffffc00000080000) },
 	/* room for pages of 2 MiB */
 	{ "max_paddr=0x400000 vmalloc=[0xffffc00000000000..0xffffc00000800000,0xffffe00000100000..0xffffe00000400000]",
 	  UINT64_C(0xffffe00000400000) },
 	/* tables are cut where nodes of every level meet */
-	{ "max_paddr=0x800000 rc_max=5 vmalloc=[0xffffbfffffe00000..0xffffc00000200000,0xffffff7fffc00000..0xffffff8000100000]",
+	{ "max_paddr=0x800000 rc_max=5 "
+	  "vmalloc=[0xffffbfffffe00000..0xffffc00000200000,0xffffff7fffc00000..0xffffff8000100000]",
 	  UINT64_C(0xfffffeffffe00000) },
 	/* many addresses, so that tables eat the little memory there is */
 	{ "max_paddr=0x240000 vmalloc=0xffffc00000000000..0xffffc00100000000", UINT64_C(0xffffc00100000000) },
@@ -518,7 +527,8 @@ draw_untracked(struct kit_walk *w)
 	case 2:
 		return kit_below(&w->r, 0x10000);
 	default:
-		return UINT64_C(0x40000000) + (chance(w, 60) ? kit_below(&w->r, 8) * 0x200000 : kit_below(&w->r, 600) * PAGE);
+		return UINT64_C(0x40000000) +
+		       (chance(w, 60) ? kit_below(&w->r, 8) * 0x200000 : kit_below(&w->r, 600) * PAGE);
 	}
 }
 
@@ -627,8 +637,8 @@ draw_argument(struct kit_walk *w, const struct kvms_field *arg)
 		return kit_below(&w->r, 32);
 	if (kvms_word_at(arg->type, 0, &ignored) != NULL)
 		return draw_word(w, arg->type);
-	cr_assert(arg->type == KVMS_DEC || arg->type == KVMS_HEX || arg->type == KVMS_CPU, "argument %s: no values known",
-		  arg->name);
+	cr_assert(arg->type == KVMS_DEC || arg->type == KVMS_HEX || arg->type == KVMS_CPU,
+		  "argument %s: no values known", arg->name);
 	return kit_below(&w->r, 10);
 }
 
@@ -674,8 +684,8 @@ draw_op(struct kit_walk *w, const struct kvms_row *row)
 static bool
 gives_back(unsigned code)
 {
-	return code == OP_frame_drop || code == OP_segment_drop || code == OP_kvirt_drop || code == OP_kvirt_unmap_range ||
-	       code == OP_kvirt_unreserve;
+	return code == OP_frame_drop || code == OP_segment_drop || code == OP_kvirt_drop ||
+	       code == OP_kvirt_unmap_range || code == OP_kvirt_unreserve;
 }
 
 /* The row to try next.  Tides: for 512 steps memory and addresses fill, for 512 they empty. */

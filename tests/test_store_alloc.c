@@ -111,8 +111,8 @@ same_blocks(const struct kvms *s, const struct plain *p, const char *after)
 	for (size_t i = 0; i < p->count; i++) {
 		cr_assert_not_null(e, "after %s: only %zu of %zu blocks", after, i, p->count);
 		cr_assert(e->start == p->block[i].start && e->end == p->block[i].end,
-			  "after %s: block %zu is %" PRIx64 "..%" PRIx64 ", not %" PRIx64 "..%" PRIx64, after, i, e->start, e->end,
-			  p->block[i].start, p->block[i].end);
+			  "after %s: block %zu is %" PRIx64 "..%" PRIx64 ", not %" PRIx64 "..%" PRIx64, after, i,
+			  e->start, e->end, p->block[i].start, p->block[i].end);
 		e = extent_from(s, SET_FREE_VA, e->start + 1);
 	}
 	cr_assert_null(e, "after %s: more than %zu blocks", after, p->count);
@@ -291,13 +291,15 @@ run_steps(const char *config, uint64_t seed, uint64_t steps, uint64_t largest)
 Test(alloc, does_what_a_plain_scan_does)
 {
 	for (uint64_t seed = 1; seed <= 4; seed++)
-		run_steps("max_paddr=0x200000 vmalloc=0xffffc00000000000..0xffffc00000400000", seed, kit_scaled(25000), 20);
+		run_steps("max_paddr=0x200000 vmalloc=0xffffc00000000000..0xffffc00000400000", seed, kit_scaled(25000),
+			  20);
 }
 
 Test(alloc, does_what_a_plain_scan_does_over_several_ranges)
 {
 	for (uint64_t seed = 11; seed <= 13; seed++)
-		run_steps("max_paddr=0x200000 vmalloc=[0xffffc00000000000..0xffffc00000100000,0xffffc00000101000..0xffffc00000200000,"
+		run_steps("max_paddr=0x200000 "
+			  "vmalloc=[0xffffc00000000000..0xffffc00000100000,0xffffc00000101000..0xffffc00000200000,"
 			  "0xffffffffc0000000..0xffffffffffff0000]",
 			  seed, kit_scaled(20000), 40);
 }
@@ -305,7 +307,8 @@ Test(alloc, does_what_a_plain_scan_does_over_several_ranges)
 Test(alloc, does_what_a_plain_scan_does_in_a_range_of_64_pages)
 {
 	for (uint64_t seed = 21; seed <= 24; seed++)
-		run_steps("max_paddr=0x200000 vmalloc=0xffffc00000000000..0xffffc00000040000", seed, kit_scaled(20000), 9);
+		run_steps("max_paddr=0x200000 vmalloc=0xffffc00000000000..0xffffc00000040000", seed, kit_scaled(20000),
+			  9);
 }
 
 Test(alloc, does_what_a_plain_scan_does_with_hundreds_of_blocks)
@@ -315,7 +318,7 @@ Test(alloc, does_what_a_plain_scan_does_with_hundreds_of_blocks)
 
 /* ---- Vectors, in units of a page --------------------------------------------------------------------- */
 
-#define AT(page) (KIT_VMALLOC + (uint64_t)(page) * PAGE)
+#define AT(page) (KIT_VMALLOC + (uint64_t)(page)*PAGE)
 
 static struct kvms *
 pages_new(unsigned pages)
@@ -329,7 +332,8 @@ want_alloc(struct kvms *s, uint64_t pages, uint64_t from)
 	uint64_t start = 0;
 
 	cr_assert(va_alloc(s, pages * PAGE, &start));
-	cr_assert_eq(start, AT(from), "%" PRIu64 " pages at %" PRIu64 ", not %" PRIu64, pages, (start - KIT_VMALLOC) / PAGE, from);
+	cr_assert_eq(start, AT(from), "%" PRIu64 " pages at %" PRIu64 ", not %" PRIu64, pages,
+		     (start - KIT_VMALLOC) / PAGE, from);
 }
 
 static uint64_t
@@ -480,7 +484,8 @@ Test(alloc, of_a_hundred_thousand_blocks_is_a_shallow_tree)
 		uint64_t which = kit_below(&r, blocks - 2);
 		size_t taking = saved_by(s, true, AT(2 * which)), freeing = saved_by(s, false, AT(2 * which + 1));
 
-		cr_assert(taking < SAVED_MAX && freeing < SAVED_MAX, "%zu and %zu records for one page", taking, freeing);
+		cr_assert(taking < SAVED_MAX && freeing < SAVED_MAX, "%zu and %zu records for one page", taking,
+			  freeing);
 	}
 	for (uint64_t i = 0; i + 1 < blocks; i++) /* and back, in another order */
 		va_free(s, AT(2 * (i * 7919 % (blocks - 1)) + 1), AT(2 * (i * 7919 % (blocks - 1)) + 2));
@@ -498,11 +503,13 @@ Test(alloc, trees_with_the_same_content_have_the_same_shape)
 		cr_assert(va_alloc_at(b, AT(2 * (i * 500 % 999) + 1), PAGE));
 	}
 	cr_assert_eq(shape(a, SET_FREE_VA).depth, shape(b, SET_FREE_VA).depth);
-	for (const struct extent *e = extent_from(a, SET_FREE_VA, 0); e != NULL; e = extent_from(a, SET_FREE_VA, e->start + 1)) {
+	for (const struct extent *e = extent_from(a, SET_FREE_VA, 0); e != NULL;
+	     e = extent_from(a, SET_FREE_VA, e->start + 1)) {
 		const struct extent *other = extent_from(b, SET_FREE_VA, e->start);
 
 		cr_assert(other->start == e->start && other->longest == e->longest);
-		cr_assert_eq(e->left == 0 ? 0 : extent_at(a, e->left)->start, other->left == 0 ? 0 : extent_at(b, other->left)->start);
+		cr_assert_eq(e->left == 0 ? 0 : extent_at(a, e->left)->start,
+			     other->left == 0 ? 0 : extent_at(b, other->left)->start);
 	}
 	kvms_free(&a);
 	kvms_free(&b);

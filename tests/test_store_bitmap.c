@@ -63,10 +63,11 @@ plain_last_zero(const struct pair *p)
 static void
 same_from(const struct pair *p, uint64_t from)
 {
-	cr_assert_eq(bitmap_next(&p->b, from), plain_next(p, from, 1), "%" PRIu64 " bits, next from %" PRIu64, p->bits, from);
+	cr_assert_eq(bitmap_next(&p->b, from), plain_next(p, from, 1), "%" PRIu64 " bits, next from %" PRIu64, p->bits,
+		     from);
 	if (p->with_full)
-		cr_assert_eq(bitmap_next_zero(&p->b, from), plain_next(p, from, 0), "%" PRIu64 " bits, next zero from %" PRIu64,
-			     p->bits, from);
+		cr_assert_eq(bitmap_next_zero(&p->b, from), plain_next(p, from, 0),
+			     "%" PRIu64 " bits, next zero from %" PRIu64, p->bits, from);
 }
 
 static void

@@ -107,8 +107,8 @@ Test(creation, holds_every_limit_and_names_the_key)
 		if (size == 0)
 			cr_expect_str_eq(refusal, "", "%s: refused: %s", limits[i].keys, refusal);
 		else
-			cr_expect(strncmp(refusal, limits[i].key, size) == 0 && refusal[size] == ':', "%s: '%s', not %s",
-				  limits[i].keys, refusal, limits[i].key);
+			cr_expect(strncmp(refusal, limits[i].key, size) == 0 && refusal[size] == ':',
+				  "%s: '%s', not %s", limits[i].keys, refusal, limits[i].key);
 	}
 }
 
@@ -131,13 +131,14 @@ Test(creation, names_the_first_of_two_broken_keys)
 		for (size_t k = i + 1; k < KIT_COUNT(keys); k++) {
 			const char *refusal = kit_refusal("%s %s", keys[k].broken, keys[i].broken);
 
-			cr_expect(strncmp(refusal, keys[i].key, strlen(keys[i].key)) == 0, "%s %s: '%s'", keys[i].broken,
-				  keys[k].broken, refusal);
+			cr_expect(strncmp(refusal, keys[i].key, strlen(keys[i].key)) == 0, "%s %s: '%s'",
+				  keys[i].broken, keys[k].broken, refusal);
 		}
 	}
 }
 
-/* Whatever the table of architectures and boots names but this build lacks is refused by that key, not misunderstood. */
+/* Whatever the table of architectures and boots names but this build lacks is refused by that key, not misunderstood.
+ */
 Test(creation, refuses_what_is_not_built_by_its_key)
 {
 	static const struct {
@@ -160,7 +161,8 @@ Test(creation, refuses_what_is_not_built_by_its_key)
 				cr_assert_eq(why.key, (int)keys[i].key, "%" PRIu64 ": key %d", value, why.key);
 				cr_assert_gt(strlen(why.text), 5);
 			} else {
-				cr_assert_not_null(kvms_word(keys[i].type, value), "%" PRIu64 " has no word and made a store", value);
+				cr_assert_not_null(kvms_word(keys[i].type, value),
+						   "%" PRIu64 " has no word and made a store", value);
 				kit_sound(s);
 			}
 			kvms_free(&s);
@@ -172,7 +174,8 @@ Test(creation, refuses_what_is_not_built_by_its_key)
 
 Test(creation, keeps_the_configuration_with_every_key_filled_in)
 {
-	uint64_t lists[] = { KIT_VMALLOC, KIT_VMALLOC + 0x1000, KIT_VMALLOC + 0x4000, KIT_VMALLOC + 0x5000, 0x1000, 0x2000 };
+	uint64_t lists[] = { KIT_VMALLOC, KIT_VMALLOC + 0x1000, KIT_VMALLOC + 0x4000, KIT_VMALLOC + 0x5000, 0x1000,
+			     0x2000 };
 	struct kvms_op config;
 	struct kvms_refusal why;
 	uint64_t count;
@@ -213,10 +216,15 @@ Test(creation, puts_reserved_and_mmio_slots_where_they_are_asked_for)
 	struct kvms *s = kit_new("max_paddr=0x400000 reserve=[0x1000..0x3000,0x10000..0x11000] mmio=[0x3000..0x5000]");
 
 	kit_see(s, "ok rc=1 usage=Reserved kind=boot meta=0x0 in_list=0 h=0 p=0 c=0 k=0 u=0 l=0", "frame paddr=0x2000");
-	kit_see(s, "ok rc=unused usage=MMIO kind=none meta=0x0 in_list=0 h=0 p=0 c=0 k=0 u=0 l=0", "frame paddr=0x4000");
-	kit_see(s, "ok rc=unused usage=Unused kind=none meta=0x0 in_list=0 h=0 p=0 c=0 k=0 u=0 l=0", "frame paddr=0x5000");
-	kit_see(s, "ok unused=762 reserved=3 frame=0 pagetable=257 meta=0 kernel=0 mmio=2 frames=0 segments=0 uniques=0 lists=0 "
-		   "vm_spaces=0 cursors=0 areas=0 readers=0 writers=0 iomems=0 leaves_tracked=0 leaves_untracked=0 tlb_entries=0",
+	kit_see(s, "ok rc=unused usage=MMIO kind=none meta=0x0 in_list=0 h=0 p=0 c=0 k=0 u=0 l=0",
+		"frame paddr=0x4000");
+	kit_see(s, "ok rc=unused usage=Unused kind=none meta=0x0 in_list=0 h=0 p=0 c=0 k=0 u=0 l=0",
+		"frame paddr=0x5000");
+	kit_see(s,
+		"ok unused=762 reserved=3 frame=0 pagetable=257 meta=0 kernel=0 mmio=2 frames=0 segments=0 uniques=0 "
+		"lists=0 "
+		"vm_spaces=0 cursors=0 areas=0 readers=0 writers=0 iomems=0 leaves_tracked=0 leaves_untracked=0 "
+		"tlb_entries=0",
 		"census");
 	kit_want(s, "err InUse", "frame_from_unused paddr=0x1000");
 	kit_want(s, "err InUse", "frame_from_unused paddr=0x3000");
@@ -235,7 +243,8 @@ Test(creation, takes_nodes_from_the_highest_unused_frames)
 
 	kit_see(s, "ok level=4 nr_children=256 stray=false holder=0 rc=1", "node paddr=0x3fd000");
 	kit_see(s, "ok levels=[4:0x3fd000:256:0x3fc007,3:0x3fc000:0:0x0]", "walk va=0xffff800000000000");
-	kit_see(s, "ok levels=[4:0x3fd000:268:0x3ef007,3:0x3ef000:0:0x0]", "walk va=0xffff860000000000"); /* below the MMIO page */
+	kit_see(s, "ok levels=[4:0x3fd000:268:0x3ef007,3:0x3ef000:0:0x0]",
+		"walk va=0xffff860000000000"); /* below the MMIO page */
 	kit_see(s, "pre bad_paddr", "node paddr=0x3f0000");
 	kit_see(s, "ok nodes=257", "nodes");
 	kit_sound(s);

@@ -49,8 +49,9 @@ list_element(void *arg, const uint64_t *words, unsigned count)
 
 	cr_assert_geq(count, 3);
 	cr_assert_lt(words[0], 32);
-	cr_assert(words[0] > l->last[0] || (words[0] == l->last[0] && key > l->last[1]), "tag %" PRIu64 " key %" PRIu64
-		  " behind tag %" PRIu64 " key %" PRIu64, words[0], key, l->last[0], l->last[1]);
+	cr_assert(words[0] > l->last[0] || (words[0] == l->last[0] && key > l->last[1]),
+		  "tag %" PRIu64 " key %" PRIu64 " behind tag %" PRIu64 " key %" PRIu64, words[0], key, l->last[0],
+		  l->last[1]);
 	l->last[0] = words[0];
 	l->last[1] = key;
 	l->of_tag[words[0]]++;
@@ -115,10 +116,18 @@ Test(digest, a_visit_stops_where_it_is_told_to)
 Test(digest, tells_configurations_apart)
 {
 	static const char *const configs[] = {
-		"", "max_paddr=0x80001000", "max_paddr=0x40000000", "rc_max=1", "ncpu=2", "ncpu=64",
-		"vmalloc=0xffffc00000000000..0xffffc00000001000", "vmalloc=0xffffc00000001000..0xffffe00000000000",
+		"",
+		"max_paddr=0x80001000",
+		"max_paddr=0x40000000",
+		"rc_max=1",
+		"ncpu=2",
+		"ncpu=64",
+		"vmalloc=0xffffc00000000000..0xffffc00000001000",
+		"vmalloc=0xffffc00000001000..0xffffe00000000000",
 		"vmalloc=[0xffffc00000000000..0xffffd00000000000,0xffffd00000001000..0xffffe00000000000]",
-		"reserve=[0x0..0x1000]", "mmio=[0x0..0x1000]", "reserve=[0x1000..0x2000]",
+		"reserve=[0x0..0x1000]",
+		"mmio=[0x0..0x1000]",
+		"reserve=[0x1000..0x2000]",
 	};
 	uint64_t digests[KIT_COUNT(configs)];
 
@@ -172,7 +181,8 @@ Test(digest, kept_in_steps_is_the_digest_computed_afresh)
 
 		switch (kit_below(&r, 8)) {
 		case 0:
-			kit_step(s, "segment_from_unused start=0x%" PRIx64 " end=0x%" PRIx64, page, page + kit_below(&r, 5000) * PAGE);
+			kit_step(s, "segment_from_unused start=0x%" PRIx64 " end=0x%" PRIx64, page,
+				 page + kit_below(&r, 5000) * PAGE);
 			break;
 		case 1:
 			kit_step(s, "segment_drop segment=%" PRIu64, record_next(s, KVMS_ID_SEGMENT, 1));
@@ -188,8 +198,10 @@ Test(digest, kept_in_steps_is_the_digest_computed_afresh)
 				 record_next(s, KVMS_ID_FRAME, 1));
 			break;
 		case 5:
-			kit_step(s, "kvirt_map_untracked_frames area_size=0x400000 paddr_start=0x%" PRIx64 " paddr_end=0x%" PRIx64
-				    " prop=r:uc", page, page + kit_below(&r, 400) * PAGE);
+			kit_step(s,
+				 "kvirt_map_untracked_frames area_size=0x400000 paddr_start=0x%" PRIx64
+				 " paddr_end=0x%" PRIx64 " prop=r:uc",
+				 page, page + kit_below(&r, 400) * PAGE);
 			break;
 		case 6:
 			kit_step(s, "kvirt_drop area=%" PRIu64, record_next(s, KVMS_ID_AREA, 1));

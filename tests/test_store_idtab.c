@@ -119,7 +119,8 @@ Test(idtab, short_lives_leave_nothing_behind)
 		middles += t->top[top] != NULL;
 		leaves += t->top[top] != NULL ? t->top[top]->leaves : 0;
 	}
-	cr_assert(middles <= 2 && leaves <= 1, "%" PRIu64 " and %" PRIu64 " leaves for nothing that lives", middles, leaves);
+	cr_assert(middles <= 2 && leaves <= 1, "%" PRIu64 " and %" PRIu64 " leaves for nothing that lives", middles,
+		  leaves);
 	cr_assert_eq(record_next(s, KVMS_ID_FRAME, 0), 0);
 	cr_assert_eq(s->live.next_id[KVMS_ID_FRAME], lives + 1);
 	kit_sound(s);

@@ -15,12 +15,12 @@
 
 /* ---- The store that is damaged ------------------------------------------------------- */
 
-#define AREA1 KIT_VMALLOC              /* 3 pages, the last two mapped: 0x1000, 0x2000 */
-#define AREA2 (KIT_VMALLOC + 0x200000) /* two pages of 2 MiB, untracked */
-#define AREA3 (KIT_VMALLOC + 0x1000000) /* 2 pages in the second vmalloc range, unmapped */
-#define AREA4_ID 4u                    /* of size 0 */
-#define BOOT UINT64_C(0xffff800000000000) /* 3 pages, untracked, level 1 */
-#define BOOT_LARGE (BOOT + 0x40000000)    /* a page of 2 MiB, untracked */
+#define AREA1 KIT_VMALLOC                       /* 3 pages, the last two mapped: 0x1000, 0x2000 */
+#define AREA2 (KIT_VMALLOC + 0x200000)          /* two pages of 2 MiB, untracked */
+#define AREA3 (KIT_VMALLOC + 0x1000000)         /* 2 pages in the second vmalloc range, unmapped */
+#define AREA4_ID 4u                             /* of size 0 */
+#define BOOT UINT64_C(0xffff800000000000)       /* 3 pages, untracked, level 1 */
+#define BOOT_LARGE (BOOT + 0x40000000)          /* a page of 2 MiB, untracked */
 #define BOOT_EMPTY UINT64_C(0xffff900000000000) /* nothing there but the nodes of level 3 */
 #define OUTSIDE UINT64_C(0xffff900000000000)
 
@@ -28,17 +28,21 @@
 static struct kvms *
 base_new(void)
 {
-	struct kvms *s = kit_new("max_paddr=0x400000 rc_max=100 reserve=[0x10000..0x12000] mmio=[0x20000..0x21000] "
-				 "vmalloc=[0xffffc00000000000..0xffffc00000800000,0xffffc00001000000..0xffffc00001200000]");
+	struct kvms *s =
+	    kit_new("max_paddr=0x400000 rc_max=100 reserve=[0x10000..0x12000] mmio=[0x20000..0x21000] "
+		    "vmalloc=[0xffffc00000000000..0xffffc00000800000,0xffffc00001000000..0xffffc00001200000]");
 
 	kit_ok(s, "frame_from_unused paddr=0x1000");
 	kit_ok(s, "frame_from_unused paddr=0x2000");
 	kit_ok(s, "frame_clone frame=1");
 	kit_ok(s, "frame_from_unused paddr=0x3000");
 	kit_ok(s, "segment_from_unused start=0x4000 end=0x6000");
-	kit_ok(s, "kvirt_map_frames_at start=0x%" PRIx64 " area_size=0x3000 map_offset=0x1000 frames=[1,2] prop=rw:wb", AREA1);
-	kit_ok(s, "kvirt_map_untracked_frames_at start=0x%" PRIx64 " area_size=0x400000 paddr_start=0x40000000 "
-		  "paddr_end=0x40400000 prop=rw:uc", AREA2);
+	kit_ok(s, "kvirt_map_frames_at start=0x%" PRIx64 " area_size=0x3000 map_offset=0x1000 frames=[1,2] prop=rw:wb",
+	       AREA1);
+	kit_ok(s,
+	       "kvirt_map_untracked_frames_at start=0x%" PRIx64 " area_size=0x400000 paddr_start=0x40000000 "
+	       "paddr_end=0x40400000 prop=rw:uc",
+	       AREA2);
 	kit_ok(s, "kvirt_reserve_at start=0x%" PRIx64 " area_size=0x2000", AREA3);
 	kit_want(s, "ok area=4 start=0xffffc00000200000 end=0xffffc00000200000", "kvirt_reserve area_size=0x0");
 	kit_ok(s, "boot_map va=0x%" PRIx64 " paddr_start=0x0 paddr_end=0x3000 prop=rw:wb", BOOT);
@@ -237,6 +241,26 @@ mmio_in_memory(struct kvms *s)
 }
 
 static void
+mmio_empty(struct kvms *s)
+{
+	uint64_t start = extent_from(s, SET_FREE_MMIO1, 0)->start;
+
+	extent_set_end(s, SET_FREE_MMIO1, start, start);
+}
+
+static void
+mmio_overlapping(struct kvms *s)
+{
+	extent_insert(s, SET_FREE_MMIO1, 8 * GiB, 9 * GiB, 0);
+}
+
+static void
+block_empty(struct kvms *s)
+{
+	extent_insert(s, SET_FREE_VA, AREA2, AREA2, 0);
+}
+
+static void
 block_too_short(struct kvms *s)
 {
 	const struct extent *e = block_at(s, KIT_VMALLOC + 0x100000);
@@ -255,6 +279,12 @@ static void
 area_inside_area(struct kvms *s)
 {
 	area_add(s, AREA1 + 0x2000, AREA1 + 0x3000);
+}
+
+static void
+area_at_a_leaf(struct kvms *s)
+{
+	area_add(s, AREA1 + 0x1000, AREA1 + 0x2000); /* the leaf behind it still lies in area 1 */
 }
 
 static void
@@ -317,6 +347,12 @@ node_level_5(struct kvms *s)
 {
 	/* an empty node, so that no word of it is read at that level */
 	slot_of(s, node_of(s, BOOT_EMPTY, 3))->level = 5;
+}
+
+static void
+node_level_0(struct kvms *s)
+{
+	slot_of(s, node_of(s, BOOT_EMPTY, 3))->level = 0;
 }
 
 static void
@@ -420,6 +456,21 @@ tracked_leaf_out_of_memory(struct kvms *s)
 }
 
 static void
+tracked_leaf_far_out_of_memory(struct kvms *s)
+{
+	word_set(s, word_of(s, AREA1, 1), leaf_word(s, UINT64_C(1) << 51, 1, true));
+	slot_of(s, node_of(s, AREA1, 1))->nr_children++;
+	s->live.totals.leaves_tracked++;
+}
+
+static void
+tracked_large_leaf(struct kvms *s)
+{
+	slot_claim(s, 0, USAGE_FRAME, KIND_UNTYPED, 0, 1);
+	put(s, AREA2, 2, leaf_word(s, 0, 2, true));
+}
+
+static void
 leaf_with_ignored_bit(struct kvms *s)
 {
 	uint64_t word = word_of(s, AREA1 + 0x1000, 1);
@@ -483,6 +534,19 @@ static void
 area_index_wrong(struct kvms *s)
 {
 	extent_remove(s, SET_AREAS, AREA3);
+}
+
+static void
+area_index_too_long(struct kvms *s)
+{
+	extent_set_end(s, SET_AREAS, AREA3, AREA3 + 0x3000);
+}
+
+static void
+area_index_of_another(struct kvms *s)
+{
+	extent_remove(s, SET_AREAS, AREA3);
+	extent_insert(s, SET_AREAS, AREA3, AREA3 + 0x2000, 1);
 }
 
 static void
@@ -597,9 +661,15 @@ static const struct law_case {
 	{ "alloc.coalesced", block_cut_in_two, "alloc.coalesced", NULL, "" },
 	{ "alloc.mmio_blocks", mmio_past_window, "alloc.mmio_blocks", NULL, "" },
 	{ "alloc.mmio_blocks", mmio_in_memory, "alloc.mmio_blocks", NULL, "" },
+	{ "alloc.mmio_blocks", mmio_empty, "alloc.mmio_blocks", NULL, "" },
+	{ "alloc.mmio_blocks", mmio_overlapping, "alloc.mmio_blocks", "",
+	  "touched, the block inside is in order; the one around it was not touched" },
+	{ "alloc.blocks", block_empty, "alloc.blocks alloc.coalesced alloc.partition", "",
+	  "it touches the block before it, and tiles nothing; which neighbours a tree touches is its own affair" },
 	{ "alloc.partition", block_too_short, "alloc.partition", NULL, "" },
 	{ "area.boot_leaves", tracked_boot_leaf, "area.boot_leaves", NULL, "" },
 	{ "area.disjoint", area_inside_area, "alloc.partition area.disjoint", NULL, "what overlaps does not tile" },
+	{ "area.disjoint", area_at_a_leaf, "alloc.partition area.disjoint", NULL, "what overlaps does not tile" },
 	{ "area.disjoint", area_over_next_area, "alloc.partition area.disjoint", NULL,
 	  "the same, seen from the other side" },
 	{ "area.owns_leaves", leaf_without_area, "area.owns_leaves", NULL, "" },
@@ -611,6 +681,7 @@ static const struct law_case {
 	{ "meta.node_slot", node_record_on_frame, "meta.node_slot", NULL, "" },
 	{ "meta.node_slot", node_level_5, "meta.node_slot pt.child_level", "meta.node_slot pt.no_orphan",
 	  "the parent is of level 4; touched, only the node is judged, which no walk finds at that level" },
+	{ "meta.node_slot", node_level_0, "meta.node_slot pt.child_level", "meta.node_slot pt.no_orphan", "the same" },
 	{ "pt.child_is_node", table_to_frame, "pt.child_is_node", NULL, "" },
 	{ "pt.child_is_node", table_out_of_memory, "pt.child_is_node", NULL, "" },
 	{ "pt.child_level", child_of_wrong_level, "pt.child_level", "pt.child_level pt.no_orphan",
@@ -627,6 +698,8 @@ static const struct law_case {
 	{ "pt.top_range", root_entry_of_user_half, "pt.top_range", NULL, "" },
 	{ "pt.tracked_leaf", tracked_leaf_to_node, "pt.tracked_leaf", NULL, "" },
 	{ "pt.tracked_leaf", tracked_leaf_out_of_memory, "pt.tracked_leaf", NULL, "" },
+	{ "pt.tracked_leaf", tracked_leaf_far_out_of_memory, "pt.tracked_leaf", NULL, "" },
+	{ "pt.tracked_leaf", tracked_large_leaf, "pt.tracked_leaf", NULL, "" },
 	{ "pt.word_canonical", leaf_with_ignored_bit, "pt.word_canonical", NULL, "" },
 	{ "pt.word_canonical", absent_word_not_zero, "pt.word_canonical", NULL, "" },
 	{ "region.frame_valid", handle_unaligned, "region.frame_valid", NULL, "" },
@@ -637,6 +710,8 @@ static const struct law_case {
 	{ "self.counters", handles_miscounted, "self.counters", "", "looks at the whole store" },
 	{ "self.counters", totals_miscounted, "self.counters", "", "looks at the whole store" },
 	{ "self.counters", area_index_wrong, "self.counters", "", "looks at the whole store" },
+	{ "self.counters", area_index_too_long, "self.counters", "", "looks at the whole store" },
+	{ "self.counters", area_index_of_another, "self.counters", "", "looks at the whole store" },
 	{ "self.counters", used_bit_missing, "self.counters self.digest", "",
 	  "looks at the whole store, in which the digest does not find the slot" },
 	{ "self.counters", used_bit_too_much, "self.counters", "", "looks at the whole store" },
@@ -666,6 +741,63 @@ law_number(const char *name)
 			return law;
 	cr_assert(false, "no law %s", name);
 	return 0;
+}
+
+/* What the object of a law's findings is. */
+enum domain { A_SLOT, A_WORD, A_FRAME, A_SEGMENT, AN_AREA, A_BLOCK, AN_MMIO_BLOCK, AN_ADDRESS, ANYTHING };
+
+static const enum domain domains[] = {
+#define LAW_SLOT(symbol, name, text) A_SLOT,
+#define LAW_WORD(symbol, name, text) A_WORD,
+#define LAW_FRAME(symbol, name, text) A_FRAME,
+#define LAW_SEGMENT(symbol, name, text) A_SEGMENT,
+#define LAW_AREA(symbol, name, text) AN_AREA,
+#define LAW_BLOCK(symbol, name, text) A_BLOCK,
+#define LAW_MMIO(symbol, name, text) AN_MMIO_BLOCK,
+#define LAW_TILES(symbol, name, text) AN_ADDRESS,
+#define LAW_STORE(symbol, name, text) ANYTHING,
+#include "store/invariants.def"
+};
+
+/* A finding names an object that is there. */
+static void
+names_an_object(const struct kvms *s, const struct kvms_finding *f)
+{
+	bool there = true;
+
+	switch (domains[f->law]) {
+	case A_SLOT:
+		there = f->object < s->slots_count;
+		break;
+	case A_WORD: /* or the root itself */
+		there = f->object % 8 == 0 &&
+			(f->object == s->live.kernel_root || s->slot[f->object / PAGE].usage == USAGE_PAGETABLE);
+		break;
+	case A_FRAME:
+		there = FRAME(s, f->object) != NULL;
+		break;
+	case A_SEGMENT:
+		there = SEGMENT(s, f->object) != NULL;
+		break;
+	case AN_AREA:
+		there = AREA(s, f->object) != NULL;
+		break;
+	case A_BLOCK:
+		there = extent_below(s, SET_FREE_VA, f->object)->start == f->object;
+		break;
+	case AN_MMIO_BLOCK:
+		there = extent_below(s, SET_FREE_MMIO0, f->object) != NULL ||
+			extent_below(s, SET_FREE_MMIO1, f->object) != NULL;
+		break;
+	case AN_ADDRESS:
+		there = f->object >= s->vmalloc[0].start && f->object <= s->vmalloc[s->vmalloc_count - 1].end;
+		break;
+	case ANYTHING:
+		break;
+	}
+	cr_expect(there, "%s names 0x%" PRIx64, kvms_law_name(f->law), f->object);
+	cr_expect(f->want != f->have || f->want == 0, "%s: want and have are both 0x%" PRIx64, kvms_law_name(f->law),
+		  f->want);
 }
 
 Test(laws, are_named_once_and_ascending)
@@ -705,6 +837,8 @@ Test(laws, fire_alone_in_a_full_check)
 		cr_expect_str_eq(kit_fired(&findings), c->full, "case %zu, %s:\n  have %s\n  want %s (%s)", i, c->law,
 				 kit_fired(&findings), c->full, c->why);
 		cr_expect(findings.count > 0 && findings.count <= findings.total);
+		for (unsigned k = 0; k < findings.count; k++)
+			names_an_object(s, &findings.at[k]);
 		/* the request tells the same */
 		const char *want = c->full;
 		char listed[400] = "ok inv=[";
@@ -922,7 +1056,8 @@ static const struct step_case {
 	  "alloc.blocks alloc.partition" }, /* it is touched too, and tiles with nothing */
 	{ blocks_touch_behind_area, "kvirt_unreserve area=3", "alloc.coalesced" },
 	{ block_too_short, "kvirt_reserve area_size=0x1000", "alloc.partition" },
-	{ tracked_boot_leaf, "boot_protect_range start=0xffff800000003000 end=0xffff800000004000 clear=w", "area.boot_leaves" },
+	{ tracked_boot_leaf, "boot_protect_range start=0xffff800000003000 end=0xffff800000004000 clear=w",
+	  "area.boot_leaves" },
 	{ area_inside_area, "kvirt_split area=1 offset=0x1000", "area.disjoint" },
 	{ block_over_area, "kvirt_reserve_at start=0xffffc00000201000 area_size=0x1000",
 	  "alloc.partition area.disjoint" }, /* what is left of the block ends inside area 2 */
@@ -933,8 +1068,10 @@ static const struct step_case {
 	{ node_record_on_frame, "frame_clone frame=4", "meta.node_slot" },
 	{ children_miscounted, "kvirt_unmap_range area=1 start=0xffffc00000001000 end=0xffffc00000002000",
 	  "pt.count_consistent" },
-	{ leaf_of_1_gib, "boot_protect_range start=0xffff900000000000 end=0xffff900040000000 clear=w", "pt.leaf_level" },
-	{ node_misplaced, "boot_map va=0xffff800000005000 paddr_start=0x0 paddr_end=0x1000 prop=rw:wb", "pt.no_orphan" },
+	{ leaf_of_1_gib, "boot_protect_range start=0xffff900000000000 end=0xffff900040000000 clear=w",
+	  "pt.leaf_level" },
+	{ node_misplaced, "boot_map va=0xffff800000005000 paddr_start=0x0 paddr_end=0x1000 prop=rw:wb",
+	  "pt.no_orphan" },
 	{ node_stray, "boot_map va=0xffff800000005000 paddr_start=0x0 paddr_end=0x1000 prop=rw:wb", "pt.not_stray" },
 	{ mapped_frame_is_kernel, "kvirt_protect_range area=1 start=0xffffc00000002000 end=0xffffc00000003000 clear=w",
 	  "pt.tracked_leaf" },
@@ -976,7 +1113,8 @@ must_be_broken(struct kvms *s, const char *op, const char *fired)
 	struct kvms_outcome out = { .name = O_ok };
 
 	cr_expect_eq(kit_status(s, "%s", op), KVMS_BROKEN, "%s went through", op);
-	cr_expect_str_eq(kit_fired(kvms_broken(s)), fired, "%s:\n  have %s\n  want %s", op, kit_fired(kvms_broken(s)), fired);
+	cr_expect_str_eq(kit_fired(kvms_broken(s)), fired, "%s:\n  have %s\n  want %s", op, kit_fired(kvms_broken(s)),
+			 fired);
 	total = kvms_broken(s)->total;
 	cr_expect_gt(total, 0);
 	cr_expect_eq(kvms_digest(s), digest, "%s: the digest changed", op);
@@ -1025,8 +1163,8 @@ Test(laws, broken_by_steps_are_all_but_those_that_no_step_can_break)
 			stepped += strstr(step_cases[i].fired, name) != NULL;
 		for (size_t i = 0; i < KIT_COUNT(not_by_steps); i++)
 			excused += strcmp(not_by_steps[i].law, name) == 0;
-		cr_expect((stepped > 0) != (excused > 0), "%s: %u steps break it, %u reasons why none can", name, stepped,
-			  excused);
+		cr_expect((stepped > 0) != (excused > 0), "%s: %u steps break it, %u reasons why none can", name,
+			  stepped, excused);
 	}
 }
 

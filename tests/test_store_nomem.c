@@ -27,8 +27,8 @@ int __wrap_munmap(void *at, size_t size);
 static struct {
 	bool armed;
 	bool fired;
-	uint64_t calls; /* since armed */
-	uint64_t nth;   /* that shall fail; 0 = none */
+	uint64_t calls;       /* since armed */
+	uint64_t nth;         /* that shall fail; 0 = none */
 	int64_t blocks, maps; /* held now */
 } fault;
 
@@ -113,9 +113,16 @@ disarm(void)
 Test(no_memory, at_creation_is_a_refusal_that_is_nobodys_fault)
 {
 	/* two vmalloc ranges, and lists that are sorted in a copy */
-	static const uint64_t lists[] = { KIT_VMALLOC, KIT_VMALLOC + 0x100000, KIT_VMALLOC + 0x200000, KIT_VMALLOC + 0x300000,
-					  0x1000,      0x2000,		   0x3000,		   0x4000,
-					  0x5000,      0x6000 };
+	static const uint64_t lists[] = { KIT_VMALLOC,
+					  KIT_VMALLOC + 0x100000,
+					  KIT_VMALLOC + 0x200000,
+					  KIT_VMALLOC + 0x300000,
+					  0x1000,
+					  0x2000,
+					  0x3000,
+					  0x4000,
+					  0x5000,
+					  0x6000 };
 	struct kvms_refusal why;
 	struct kvms_op config;
 	uint64_t n = 0;
@@ -219,11 +226,13 @@ script_write(void)
 	say("segment_drop segment=1");
 	/* many free blocks, so that their pool grows */
 	for (unsigned i = 0; i < 150; i++)
-		say("kvirt_reserve_at start=0x%" PRIx64 " area_size=0x1000", KIT_VMALLOC + 0x1000000 + i * 2 * UINT64_C(0x1000));
+		say("kvirt_reserve_at start=0x%" PRIx64 " area_size=0x1000",
+		    KIT_VMALLOC + 0x1000000 + i * 2 * UINT64_C(0x1000));
 	for (unsigned i = 0; i < 20; i++)
 		say("kvirt_unreserve area=%u", 2 + i * 3);
 	/* tens of thousands of leaves in one step, then all of them again */
-	say("kvirt_map_untracked_frames area_size=0x4001000 map_offset=0x1000 paddr_start=0x40000000 paddr_end=0x44000000 "
+	say("kvirt_map_untracked_frames area_size=0x4001000 map_offset=0x1000 paddr_start=0x40000000 "
+	    "paddr_end=0x44000000 "
 	    "prop=rw:uc");
 	say("kvirt_protect_range area=152 start=0xffffc0001c000000 end=0xffffc0001d000000 clear=w");
 	say("kvirt_split area=152 offset=0x2000000");
@@ -263,11 +272,13 @@ step_twins(struct twins *t, const struct kvms_op *op, bool dry, bool look)
 	enum kvms_status status;
 	bool fired;
 
-	cr_assert_eq(kvms_apply(t->witness, op, &t->witness_out), KVMS_DONE, "%s: %s", name, kit_fired(kvms_broken(t->witness)));
+	cr_assert_eq(kvms_apply(t->witness, op, &t->witness_out), KVMS_DONE, "%s: %s", name,
+		     kit_fired(kvms_broken(t->witness)));
 	cr_assert_eq(t->witness_out.name, O_ok, "%s -> %s", name, kit_outcome(t->witness_out.name));
 	for (uint64_t n = 1;; n++) {
 		arm(n);
-		status = dry ? kvms_dry_run(t->subject, op, &t->subject_out) : kvms_apply(t->subject, op, &t->subject_out);
+		status =
+		    dry ? kvms_dry_run(t->subject, op, &t->subject_out) : kvms_apply(t->subject, op, &t->subject_out);
 		fired = disarm();
 		if (status == KVMS_DONE)
 			break;
@@ -275,7 +286,8 @@ step_twins(struct twins *t, const struct kvms_op *op, bool dry, bool look)
 		cr_assert(fired, "%s says no memory but none was refused", name);
 		cr_assert_eq(kvms_steps(t->subject), steps);
 		if (look)
-			cr_assert_eq(kvms_digest(t->subject), digest, "%s, call %" PRIu64 ": the digest changed", name, n);
+			cr_assert_eq(kvms_digest(t->subject), digest, "%s, call %" PRIu64 ": the digest changed", name,
+				     n);
 		t->failures++;
 	}
 	cr_assert(same_outcome(&t->subject_out, &t->witness_out), "%s: another outcome", name);

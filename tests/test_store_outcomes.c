@@ -13,11 +13,11 @@
 
 /* ---- The store ---------------------------------------------------------------------------- */
 
-#define A1 "0xffffc00000000000"      /* area 1: 4 pages, a tracked leaf on the second (0x5000) */
-#define A2 "0xffffc00000400000"      /* area 2: two pages of 2 MiB at 0x40000000 */
+#define A1 "0xffffc00000000000" /* area 1: 4 pages, a tracked leaf on the second (0x5000) */
+#define A2 "0xffffc00000400000" /* area 2: two pages of 2 MiB at 0x40000000 */
 #define A2_END "0xffffc00000800000"
-#define A3 "0xffffc00000ffc000"      /* area 3: 4 pages, nothing mapped, no table of level 1; area 4 is of size 0 */
-#define FREE "0xffffc00000a00000"    /* free addresses without a table of level 1 */
+#define A3 "0xffffc00000ffc000"   /* area 3: 4 pages, nothing mapped, no table of level 1; area 4 is of size 0 */
+#define FREE "0xffffc00000a00000" /* free addresses without a table of level 1 */
 #define BOOT_FREE "0xffff900000000000"
 #define BOOT_LEAVES "0xffffa00000000000" /* two pages of 2 MiB */
 #define BOOT_LEAVES_END "0xffffa00000400000"
@@ -47,13 +47,13 @@ base_new(void)
 
 /* What is different in the state; brought about before the op, in this order. */
 enum state {
-	TAKEN = 1,      /* 0x9000 and 0xb000 are frames */
-	FULL = 2,       /* no frame is unused */
-	SATURATED = 4,  /* 0x3000 and 0x5000 have as many handles as they may */
-	REMAINS = 8,    /* an area of one page has lived at the free addresses where pages of 2 MiB would go */
-	MAPPED = 16,    /* the first page of area 3 and of the free boot addresses are mapped */
-	UNIQUE = 32,    /* the slot is unique: by hand, this build has no op for it */
-	REFERRED = 64,  /* the area has references: by hand likewise */
+	TAKEN = 1,     /* 0x9000 and 0xb000 are frames */
+	FULL = 2,      /* no frame is unused */
+	SATURATED = 4, /* 0x3000 and 0x5000 have as many handles as they may */
+	REMAINS = 8,   /* an area of one page has lived at the free addresses where pages of 2 MiB would go */
+	MAPPED = 16,   /* the first page of area 3 and of the free boot addresses are mapped */
+	UNIQUE = 32,   /* the slot is unique: by hand, this build has no op for it */
+	REFERRED = 64, /* the area has references: by hand likewise */
 };
 
 #define CHANGES 3u
@@ -75,7 +75,7 @@ struct reason {
 #define REASONS 14u
 
 struct op_case {
-	const char *op; /* ok in the store above */
+	const char *op;                 /* ok in the store above */
 	struct reason reasons[REASONS]; /* in the order of the checks */
 };
 
@@ -366,8 +366,9 @@ state_make(struct kvms *s, const struct attempt *a)
 		kit_want(s, "abort refcount_saturated", "frame_from_in_use paddr=0x3000");
 	}
 	if ((a->state & REMAINS) != 0) {
-		uint64_t id = kit_get(s, "area", "kvirt_map_untracked_frames_at start=0xffffc00000c00000 area_size=0x1000 "
-						 "paddr_start=0x40000000 paddr_end=0x40001000 prop=rw:wb");
+		uint64_t id = kit_get(s, "area",
+				      "kvirt_map_untracked_frames_at start=0xffffc00000c00000 area_size=0x1000 "
+				      "paddr_start=0x40000000 paddr_end=0x40001000 prop=rw:wb");
 		kit_ok(s, "kvirt_drop area=%" PRIu64, id);
 	}
 	if ((a->state & MAPPED) != 0) {
@@ -416,10 +417,12 @@ attempt_run(const struct attempt *a, const char *base)
 	cr_assert_eq(status, KVMS_DONE, "%s (from %s): status %d %s", op_text(&a->op), base, status,
 		     status == KVMS_BROKEN ? kit_fired(kvms_broken(s)) : "");
 	cr_assert_eq(kvms_steps(s), steps + 1);
-	cr_assert(dry.name == out.name && dry.present == out.present && memcmp(dry.field, out.field, sizeof dry.field) == 0,
+	cr_assert(dry.name == out.name && dry.present == out.present &&
+		      memcmp(dry.field, out.field, sizeof dry.field) == 0,
 		  "%s: a dry run foretold %s, not %s", op_text(&a->op), kit_outcome(dry.name), kit_outcome(out.name));
 	if (out.name != O_ok) {
-		cr_assert_eq(kvms_digest(s), digest, "%s -> %s changed the digest", op_text(&a->op), kit_outcome(out.name));
+		cr_assert_eq(kvms_digest(s), digest, "%s -> %s changed the digest", op_text(&a->op),
+			     kit_outcome(out.name));
 		cr_assert_eq(kit_visible(s), visible, "%s -> %s left a trace", op_text(&a->op), kit_outcome(out.name));
 		cr_assert_eq(out.present, 0);
 	}
@@ -475,8 +478,8 @@ Test(outcomes, of_every_operation_are_all_reached_and_no_others)
 		for (unsigned name = 0; name < O_COUNT; name++) {
 			if (reached[code][name] > 0)
 				fprintf(stderr, " %s", kit_outcome(name));
-			cr_expect(reached[code][name] == 0 || in_set(row, name), "%s gave %s, which its row does not list",
-				  row->name, kit_outcome(name));
+			cr_expect(reached[code][name] == 0 || in_set(row, name),
+				  "%s gave %s, which its row does not list", row->name, kit_outcome(name));
 			cr_expect(reached[code][name] > 0 || !in_set(row, name), "%s: %s is listed and never reached",
 				  row->name, kit_outcome(name));
 		}
@@ -512,7 +515,8 @@ Test(outcomes, of_two_reasons_to_refuse_the_earlier_check_wins, .timeout = 300)
 				attempt_change(&a, first);
 				attempt_change(&a, second);
 				unsigned name = attempt_run(&a, c->op);
-				const char *want = winner_of(kvms_op_row(a.op.code)->name, first->outcome, second->outcome);
+				const char *want =
+				    winner_of(kvms_op_row(a.op.code)->name, first->outcome, second->outcome);
 
 				cr_expect_str_eq(kit_outcome(name), want, "%s (%s and %s): %s, not %s", op_text(&a.op),
 						 first->outcome, second->outcome, kit_outcome(name), want);
@@ -653,5 +657,70 @@ Test(outcomes, are_not_given_for_an_argument_outside_its_type)
 		cr_assert_eq(kvms_steps(s), steps);
 	}
 	kvms_outcome_free(&out);
+	kvms_free(&s);
+}
+
+/* One step on either side of every border. */
+Test(outcomes, change_exactly_at_their_limits)
+{
+	struct kvms *s = base_new();
+
+	/* max_paddr is 0x400000, where a node is the last frame */
+	kit_want(s, "err InUse", "frame_from_unused paddr=0x3ff000");
+	kit_want(s, "err OutOfBound", "frame_from_unused paddr=0x400000");
+	kit_want(s, "err NotDataFrame", "frame_from_in_use paddr=0x3ff000");
+	kit_want(s, "err OutOfBound", "frame_from_in_use paddr=0x400000");
+	kit_want(s, "err InUse", "segment_from_unused start=0x3ff000 end=0x400000");
+	kit_want(s, "err OutOfBound", "segment_from_unused start=0x3ff000 end=0x401000");
+	kit_want(s, "panic segment_empty", "segment_from_unused start=0x9000 end=0x9000");
+	kit_want(s, "panic segment_empty", "segment_from_unused start=0x400000 end=0x400000");
+	kit_want(s, "err OutOfBound", "segment_from_unused start=0x401000 end=0x401000");
+	/* area 3 is [ffc000, 1000000) in a range that ends with it */
+	kit_want(s, "panic query_out_of_range", "kvirt_peek area=3 va=0xffffc00000ffbfff");
+	kit_want(s, "panic query_out_of_range", "kvirt_peek area=3 va=0xffffc00001000000");
+	kit_want(s, "ok found=false start=0xffffc00000fff000 end=0xffffc00001000000 level=1 nodes_allocated=1",
+		 "kvirt_peek area=3 va=0xffffc00000ffffff");
+	kit_want(s, "ok found=false start=0xffffc00000ffc000 end=0xffffc00000ffd000 level=1 nodes_allocated=0",
+		 "kvirt_peek area=3 va=0xffffc00000ffc000");
+	/* empty ranges: both ends of an area are inside, one page on is not */
+	kit_want(s, "ok leaves=0 subtrees=0 nodes_allocated=0 nodes_freed=0",
+		 "kvirt_unmap_range area=3 start=" A3 " end=" A3);
+	kit_want(s, "ok leaves=0 subtrees=0 nodes_allocated=0 nodes_freed=0",
+		 "kvirt_unmap_range area=3 start=0xffffc00001000000 end=0xffffc00001000000");
+	kit_want(s, "pre range_outside_area",
+		 "kvirt_unmap_range area=3 start=0xffffc00001001000 end=0xffffc00001001000");
+	kit_want(s, "ok leaves=0 nodes_allocated=0", "kvirt_protect_range area=3 start=" A3 " end=" A3 " set=x");
+	kit_want(s, "ok end=0xffffc00001000000 nodes_allocated=0",
+		 "kvirt_map_frames_into area=3 va=0xffffc00001000000 frames=[] prop=rw:wb");
+	kit_want(
+	    s, "ok end=0xffffc00001000000 leaves=0 nodes_allocated=0",
+	    "kvirt_map_untracked_into area=3 va=0xffffc00001000000 paddr_start=0x5000 paddr_end=0x1000 prop=rw:wp");
+	kit_want(s, "pre range_outside_area",
+		 "kvirt_map_untracked_into area=3 va=0xffffc00001000000 paddr_start=0x0 paddr_end=0x1000 prop=rw:wb");
+	/* a sum that leaves 64 bits is outside, not unaligned and not small */
+	kit_want(s, "pre range_outside_area",
+		 "kvirt_map_untracked_into area=3 va=" A3
+		 " paddr_start=0x1000 paddr_end=0xfffffffffffff000 prop=rw:wb");
+	kit_want(s, "pre range_not_boot",
+		 "boot_map va=0xffffe00000000000 paddr_start=0x0 paddr_end=0xfffffffffffff000 prop=rw:wb");
+	kit_want(s, "pre range_not_boot", "boot_map va=0xfffffffffffff000 paddr_start=0x0 paddr_end=0x1000 prop=rw:wb");
+	/* the last page of the kernel half, and an empty range behind it */
+	kit_want(s, "ok end=0xffffffffffff0000 leaves=1 nodes_allocated=2",
+		 "boot_map va=0xfffffffffffef000 paddr_start=0x0 paddr_end=0x1000 prop=rw:wb");
+	kit_want(s, "ok leaves=0 nodes_allocated=0",
+		 "boot_protect_range start=0xffffffffffff0000 end=0xffffffffffff0000 set=x");
+	kit_want(s, "pre range_not_boot", "boot_protect_range start=0xffffffffffff1000 end=0xffffffffffff1000 set=x");
+	/* empty ranges meet a vmalloc range only inside it */
+	kit_want(s, "ok leaves=0 nodes_allocated=0", "boot_protect_range start=" A1 " end=" A1 " set=x");
+	kit_want(s, "pre range_not_boot", "boot_protect_range start=0xffffc00000001000 end=0xffffc00000001000 set=x");
+	kit_want(s, "ok leaves=0 nodes_allocated=0",
+		 "boot_protect_range start=0xffffc00001000000 end=0xffffc00001000000 set=x");
+	kit_want(s, "ok flushed=0", "kvirt_flush start=0x0 end=0xfffffffffffff000");
+	kit_want(s, "ok flushed=0", "kvirt_flush start=0x0 end=0x0");
+	/* a split may leave one page on either side */
+	kit_want(s, "panic split_out_of_bound", "kvirt_split area=3 offset=0x4000");
+	kit_want(s, "ok left=5 right=6", "kvirt_split area=3 offset=0x3000");
+	kit_want(s, "panic split_out_of_bound", "kvirt_split area=6 offset=0x1000");
+	kit_sound(s);
 	kvms_free(&s);
 }

@@ -77,7 +77,8 @@ Test(paging, every_property_comes_back_at_every_level)
 				cr_assert_eq(pte_leaf_address(x86(), word), leaf.paddr);
 				back = pte_decode_leaf(x86(), word, level);
 				cr_assert(back.paddr == leaf.paddr && back.prop == prop && back.avail1 == leaf.avail1,
-					  "level %u property %" PRIx64 " came back as %" PRIx64, level, prop, back.prop);
+					  "level %u property %" PRIx64 " came back as %" PRIx64, level, prop,
+					  back.prop);
 				cr_assert_eq(pte_encode_leaf(x86(), &back, level, &again), O_ok);
 				cr_assert_eq(again, word);
 				encoded++;
@@ -125,7 +126,10 @@ Test(paging, words_are_absent_table_or_leaf)
 		/* bits that neither say present nor leaf */
 		for (unsigned bit = 0; bit < 64; bit++)
 			cr_assert_eq(pte_kind(x86(), UINT64_C(1) << bit, level),
-				     bit == 0 ? PTE_TABLE : bit == 7 ? PTE_LEAF : PTE_ABSENT, "bit %u", bit);
+				     bit == 0   ? PTE_TABLE
+				     : bit == 7 ? PTE_LEAF
+						: PTE_ABSENT,
+				     "bit %u", bit);
 		/* without r a leaf has P = 0 and still is one */
 		cr_assert_eq(pte_kind(x86(), encode(0, WB, false, 1), level), PTE_LEAF);
 		cr_assert_eq(pte_kind(x86(), pte_encode_table(x86(), 0), level), PTE_TABLE);

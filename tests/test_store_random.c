@@ -41,8 +41,8 @@ step(struct kit_walk *w, struct kvms_outcome *out, struct seen *seen)
 	cr_assert_eq(kvms_digest(w->s), before, "step %" PRIu64 ": %s -> %s changed the digest", number, row->name,
 		     kit_outcome(out->name));
 	if (visible != 0)
-		cr_assert_eq(kit_visible(w->s), visible, "step %" PRIu64 ": %s -> %s changed something", number, row->name,
-			     kit_outcome(out->name));
+		cr_assert_eq(kit_visible(w->s), visible, "step %" PRIu64 ": %s -> %s changed something", number,
+			     row->name, kit_outcome(out->name));
 }
 
 static uint64_t
@@ -76,8 +76,8 @@ walk_twice(unsigned world, uint64_t seed, uint64_t steps)
 
 	cr_assert_eq(walk(world, seed, steps, KVMS_CHECK_TOUCHED, &again), digest, "the second walk came elsewhere");
 	cr_assert_arr_eq(&seen, &again, sizeof seen);
-	fprintf(stderr, "world %u seed %" PRIu64 ": %" PRIu64 " steps, %.0f a second with full checks\n", world, seed, steps,
-		(double)steps / seconds);
+	fprintf(stderr, "world %u seed %" PRIu64 ": %" PRIu64 " steps, %.0f a second with full checks\n", world, seed,
+		steps, (double)steps / seconds);
 	/* a walk in which an op never succeeds tests little */
 	for (unsigned code = 1; code <= kvms_op_max() && steps >= 2000; code++)
 		if (kvms_op_row(code) != NULL)

@@ -155,8 +155,8 @@ same_future(struct kit_walk *w, struct kvms *other, uint64_t steps)
 
 		cr_assert_eq(kvms_apply(w->s, &w->op, &a), kvms_apply(other, &w->op, &b));
 		if (valid)
-			cr_assert(same_outcome(&a, &b), "%s: %s and %s", kvms_op_row(w->op.code)->name, kit_outcome(a.name),
-				  kit_outcome(b.name));
+			cr_assert(same_outcome(&a, &b), "%s: %s and %s", kvms_op_row(w->op.code)->name,
+				  kit_outcome(a.name), kit_outcome(b.name));
 		cr_assert_eq(kvms_digest(w->s), kvms_digest(other));
 	}
 	cr_assert_eq(kit_visible(w->s), kit_visible(other));
@@ -192,7 +192,9 @@ Test(restore, makes_the_same_store_and_the_same_future)
 Test(restore, of_a_fresh_store_is_a_fresh_store)
 {
 	static const char *const configs[] = {
-		"", "ncpu=4 rc_max=7", "max_paddr=0x400000 reserve=[0x1000..0x5000] mmio=[0x8000..0x9000]",
+		"",
+		"ncpu=4 rc_max=7",
+		"max_paddr=0x400000 reserve=[0x1000..0x5000] mmio=[0x8000..0x9000]",
 		"vmalloc=[0xffffc00000000000..0xffffc00000001000,0xffffe00000000000..0xffffe00000100000]",
 	};
 
@@ -278,9 +280,9 @@ Test(restore, keeps_runs_as_long_as_they_can_be)
 	};
 	for (size_t i = 0; i < saved.runs; i++)
 		cr_assert(saved.run[i].table == want[i].table && saved.run[i].va == want[i].va &&
-				  saved.run[i].paddr == want[i].paddr && saved.run[i].leaves == want[i].leaves &&
-				  saved.run[i].level == want[i].level && saved.run[i].prop == want[i].prop &&
-				  saved.run[i].tracked == want[i].tracked,
+			      saved.run[i].paddr == want[i].paddr && saved.run[i].leaves == want[i].leaves &&
+			      saved.run[i].level == want[i].level && saved.run[i].prop == want[i].prop &&
+			      saved.run[i].tracked == want[i].tracked,
 			  "run %zu", i);
 	saved_free(&saved);
 	kvms_free(&s);
@@ -388,8 +390,9 @@ Test(restore, of_spoiled_words_is_refused, .timeout = 300)
 			unsigned word = (unsigned)kit_below(&r, was.count);
 
 			saved.element[k].words[word] = spoil(&r, was.words[word]);
-			snprintf(what, sizeof what, "world %u: tag %" PRIu64 " key 0x%" PRIx64 ": word %u 0x%" PRIx64
-				 " became 0x%" PRIx64, world, was.words[0], was.words[1], word, was.words[word],
+			snprintf(what, sizeof what,
+				 "world %u: tag %" PRIu64 " key 0x%" PRIx64 ": word %u 0x%" PRIx64 " became 0x%" PRIx64,
+				 world, was.words[0], was.words[1], word, was.words[word],
 				 saved.element[k].words[word]);
 			accepted += !refused_or_same(&saved, &w, visible, what);
 			saved.element[k] = was;
@@ -427,9 +430,10 @@ Test(restore, of_spoiled_places_and_runs_is_refused, .timeout = 300)
 				default:
 					p->level = (unsigned)spoil(&r, p->level);
 				}
-				snprintf(what, sizeof what, "world %u: node 0x%" PRIx64 " 0x%" PRIx64 " level %u became 0x%" PRIx64
-					 " 0x%" PRIx64 " level %u table %" PRIu64, world, was.paddr, was.va, was.level, p->paddr,
-					 p->va, p->level, p->table);
+				snprintf(what, sizeof what,
+					 "world %u: node 0x%" PRIx64 " 0x%" PRIx64 " level %u became 0x%" PRIx64
+					 " 0x%" PRIx64 " level %u table %" PRIu64,
+					 world, was.paddr, was.va, was.level, p->paddr, p->va, p->level, p->table);
 				accepted += !refused_or_same(&saved, &w, visible, what);
 				*p = was;
 			} else {
@@ -458,9 +462,10 @@ Test(restore, of_spoiled_places_and_runs_is_refused, .timeout = 300)
 					else
 						e->tracked = !e->tracked;
 				}
-				snprintf(what, sizeof what, "world %u: run 0x%" PRIx64 " to 0x%" PRIx64 " became 0x%" PRIx64
-					 " to 0x%" PRIx64 " leaves %" PRIu64 " level %u", world, was.va, was.paddr, e->va, e->paddr,
-					 e->leaves, e->level);
+				snprintf(what, sizeof what,
+					 "world %u: run 0x%" PRIx64 " to 0x%" PRIx64 " became 0x%" PRIx64
+					 " to 0x%" PRIx64 " leaves %" PRIu64 " level %u",
+					 world, was.va, was.paddr, e->va, e->paddr, e->leaves, e->level);
 				accepted += !refused_or_same(&saved, &w, visible, what);
 				*e = was;
 			}

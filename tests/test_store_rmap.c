@@ -27,6 +27,33 @@ walk_leaf(void *arg, uint64_t table, uint64_t va, unsigned level, uint64_t word)
 	return true;
 }
 
+/* Every further mapping stands once in the chain of its bucket, and the chains are short. */
+static void
+chains_sound(const struct kvms *s)
+{
+	uint64_t count = 0, longest = 0;
+
+	for (uint32_t b = 0; b < s->buckets; b++) {
+		uint64_t length = 0;
+
+		for (uint32_t i = *(const uint32_t *)pool_raw(s, POOL_BUCKET, b); i != 0; length++) {
+			const struct mapping *m = pool_raw(s, POOL_MAPPING, i);
+
+			cr_assert_leq(length, s->live.extra_mappings, "bucket %u is a circle", b);
+			cr_assert_gt(m->table1, 0, "bucket %u holds a free node", b);
+			cr_assert_eq(
+			    (uint32_t)digest_mix((const uint64_t[]){ m->table1 - 1, m->va }, 2) & (s->buckets - 1), b);
+			i = m->chain;
+		}
+		count += length;
+		longest = length > longest ? length : longest;
+	}
+	cr_assert_eq(count, s->live.extra_mappings, "%" PRIu64 " in the buckets, %u in all", count,
+		     s->live.extra_mappings);
+	if (s->live.extra_mappings <= s->buckets) /* they grow between steps */
+		cr_assert_lt(longest, 24, "a chain of %" PRIu64, longest);
+}
+
 static void
 same_as_walk(struct kvms *s, uint64_t paddr)
 {
@@ -42,6 +69,7 @@ same_as_walk(struct kvms *s, uint64_t paddr)
 	cr_assert_eq(count, w.count, "%zu in the map, %" PRIu64 " in the table", count, w.count);
 	cr_assert_eq(sum, w.sum, "the map holds other addresses than the table");
 	cr_assert_eq(s->slot[paddr / PAGE].mappings, count);
+	chains_sound(s);
 }
 
 /* "pages" mappings of the frame at 0x1000, one behind the other in area 1. */
@@ -134,8 +162,8 @@ Test(rmap, survives_steps_that_are_taken_back)
 			op = kit_op("kvirt_map_frames_into area=1 va=0x%" PRIx64 " frames=[%" PRIu64 "] prop=rw:wb",
 				    KIT_VMALLOC + page * PAGE, id);
 		else
-			op = kit_op("kvirt_unmap_range area=1 start=0x%" PRIx64 " end=0x%" PRIx64, KIT_VMALLOC + page * PAGE,
-				    KIT_VMALLOC + (page + 1 + kit_below(&r, 6)) * PAGE);
+			op = kit_op("kvirt_unmap_range area=1 start=0x%" PRIx64 " end=0x%" PRIx64,
+				    KIT_VMALLOC + page * PAGE, KIT_VMALLOC + (page + 1 + kit_below(&r, 6)) * PAGE);
 		cr_assert_eq(kvms_dry_run(s, &op, &out), KVMS_DONE);
 		cr_assert_eq(kvms_apply(s, &op, &out), KVMS_DONE);
 		if (FRAME(s, id) != NULL)
@@ -160,16 +188,34 @@ Test(rmap, answers_who_holds_in_order_of_address)
 	kit_ok(s, "kvirt_map_frames_into area=1 va=0xffffc00000005000 frames=[3] prop=rw:wb");
 	kit_ok(s, "kvirt_map_frames_into area=1 va=0xffffc00000002000 frames=[1] prop=rw:wb");
 	kit_ok(s, "kvirt_map_frames_into area=1 va=0xffffc00000009000 frames=[4] prop=rw:wb");
-	kit_see(s, "ok frames=[2] segments=[1] uniques=[] lists=[] "
-		   "mappings=[kernel:0xffffc00000002000,kernel:0xffffc00000005000,kernel:0xffffc00000009000] queues=[]",
+	kit_see(s,
+		"ok frames=[2] segments=[1] uniques=[] lists=[] "
+		"mappings=[kernel:0xffffc00000002000,kernel:0xffffc00000005000,kernel:0xffffc00000009000] queues=[]",
 		"who_holds paddr=0x2fff");
 	kit_see(s, "ok frames=[] segments=[1] uniques=[] lists=[] mappings=[] queues=[]", "who_holds paddr=0x1000");
 	/* an untracked mapping reaches the byte and holds nothing */
 	kit_ok(s, "boot_map va=0xffff800000000000 paddr_start=0x0 paddr_end=0x3000 prop=r:wb");
-	kit_see(s, "ok mappings=[kernel:0xffff800000002010:1:untracked,kernel:0xffffc00000002010:1:tracked,"
-		   "kernel:0xffffc00000005010:1:tracked,kernel:0xffffc00000009010:1:tracked]",
+	kit_see(s,
+		"ok mappings=[kernel:0xffff800000002010:1:untracked,kernel:0xffffc00000002010:1:tracked,"
+		"kernel:0xffffc00000005010:1:tracked,kernel:0xffffc00000009010:1:tracked]",
 		"reverse_map paddr=0x2010");
 	kit_see(s, "ok frames=[] segments=[] uniques=[] lists=[] mappings=[] queues=[]", "who_holds paddr=0x0");
-	kit_see(s, "ok frames=[] segments=[] uniques=[] lists=[] mappings=[] queues=[]", "who_holds paddr=0xffffffffffffffff");
+	kit_see(s, "ok frames=[] segments=[] uniques=[] lists=[] mappings=[] queues=[]",
+		"who_holds paddr=0xffffffffffffffff");
+	kvms_free(&s);
+}
+
+Test(rmap, answers_reverse_map_up_to_the_last_byte_of_a_leaf)
+{
+	struct kvms *s = kit_new("max_paddr=0x400000 vmalloc=0xffffc00000000000..0xffffc00001000000");
+
+	kit_ok(s, "kvirt_map_untracked_frames_at start=0xffffc00000400000 area_size=0x400000 paddr_start=0x40000000 "
+		  "paddr_end=0x40201000 prop=rw:uc");
+	kit_see(s, "ok mappings=[]", "reverse_map paddr=0x3fffffff");
+	kit_see(s, "ok mappings=[kernel:0xffffc00000400000:2:untracked]", "reverse_map paddr=0x40000000");
+	kit_see(s, "ok mappings=[kernel:0xffffc000005fffff:2:untracked]", "reverse_map paddr=0x401fffff");
+	kit_see(s, "ok mappings=[kernel:0xffffc00000600000:1:untracked]", "reverse_map paddr=0x40200000");
+	kit_see(s, "ok mappings=[kernel:0xffffc00000600fff:1:untracked]", "reverse_map paddr=0x40200fff");
+	kit_see(s, "ok mappings=[]", "reverse_map paddr=0x40201000");
 	kvms_free(&s);
 }

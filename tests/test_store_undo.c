@@ -37,8 +37,8 @@ Test(undo, a_dry_run_foretells_the_outcome_and_has_no_effect_at_all)
 			cr_assert_arr_eq(w.s->live.pool_used, live.pool_used, sizeof live.pool_used);
 			kvms_apply(w.s, &w.op, &out);
 			if (valid)
-				cr_assert(same_outcome(&dry, &out), "%s: foretold %s, was %s", kvms_op_row(w.op.code)->name,
-					  kit_outcome(dry.name), kit_outcome(out.name));
+				cr_assert(same_outcome(&dry, &out), "%s: foretold %s, was %s",
+					  kvms_op_row(w.op.code)->name, kit_outcome(dry.name), kit_outcome(out.name));
 		}
 		kit_sound(w.s);
 		kvms_outcome_free(&dry);
