@@ -17,6 +17,7 @@
  * other direction are looked at by kvmp_schema_fault().
  */
 /* clang-format off */
+#define new new_ /* protobuf-c marks members that C++ reserves */
 #define ARG(type, name) (void)m->name;
 #define ARG_DEFAULT(type, name, value) (void)m->name;
 #define ARG_ID(kind, name) (void)m->name;
@@ -48,6 +49,7 @@ store_has_(const Kvmstore__StoreConfig *m)
 #undef RESULT
 #undef RESULT_IDS
 #undef NEW
+#undef new
 /* clang-format on */
 
 /* As long as the largest code is large. */

@@ -63,6 +63,15 @@ arguments_ok(const struct kvms_row *row, const struct kvms_op *op)
 	return true;
 }
 
+/* A space that lives on without a handle, because a CPU runs on it, is not known any more. */
+static bool
+id_is_known(const struct kvms *s, enum kvms_kind kind, uint64_t id)
+{
+	const void *record = record_at(s, kind, id);
+
+	return record != NULL && (kind != KVMS_ID_VM_SPACE || ((const struct vm_space *)record)->handle);
+}
+
 /* R1: ids, id lists element by element, and CPUs, in argument order. */
 static unsigned
 ids_check(const struct kvms *s, const struct kvms_row *row, const struct kvms_op *op)
@@ -79,7 +88,7 @@ ids_check(const struct kvms *s, const struct kvms_row *row, const struct kvms_op
 		else if (arg->type != KVMS_ID)
 			continue;
 		for (uint64_t k = 0; k < count; k++)
-			if (record_at(s, arg->kind, ids[k]) == NULL)
+			if (!id_is_known(s, arg->kind, ids[k]))
 				return unknown_outcome(arg->kind);
 	}
 	return O_ok;

@@ -12,6 +12,9 @@
 /* A new area over addresses already taken from the allocator; its id. */
 uint64_t area_new(struct kvms *s, uint64_t start, uint64_t end);
 
+/* The area ends and its addresses are free again. */
+void area_free(struct kvms *s, uint64_t id);
+
 /* Id of the area that holds va, or 0. */
 uint64_t area_at(const struct kvms *s, uint64_t va);
 

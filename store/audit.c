@@ -31,6 +31,14 @@ room(struct audit *a, void *array, size_t count, size_t *capacity, size_t size)
 	return larger;
 }
 
+static int
+index_compare(const void *a, const void *b)
+{
+	const uint64_t *left = a, *right = b;
+
+	return *left < *right ? -1 : *left > *right;
+}
+
 /* The tally of a slot, for counting; NULL for a slot that does not exist. */
 static struct tally *
 tally_at(struct audit *a, uint64_t slot)
@@ -54,14 +62,6 @@ audit_tally(const struct audit *a, uint64_t slot)
 	const struct tally *chunk = a->chunks[slot / AUDIT_CHUNK];
 
 	return chunk != NULL ? chunk[slot % AUDIT_CHUNK] : (struct tally){ 0 };
-}
-
-static int
-index_compare(const void *a, const void *b)
-{
-	const uint64_t *left = a, *right = b;
-
-	return *left < *right ? -1 : *left > *right;
 }
 
 /* The least slot >= from with a tally that is not zero. */
@@ -123,13 +123,14 @@ count_leaf(struct audit *a, uint64_t table, uint64_t word, unsigned level)
 		t->mappings++;
 }
 
-/* Count what the words of a table designate. */
+/* Count what the words of a table designate; of a user root only the user half is its own. */
 static void
 count_node(struct audit *a, uint64_t table, uint64_t node, unsigned level)
 {
 	const struct kvms *s = a->s;
+	unsigned end = level == s->paging.levels && table != KERNEL_TABLE ? NODE_ENTRIES / 2 : NODE_ENTRIES;
 
-	for (unsigned i = 0; i < NODE_ENTRIES; i++) {
+	for (unsigned i = 0; i < end; i++) {
 		uint64_t word = word_at(s, word_paddr(node, i));
 		enum pte_kind kind = pte_kind(&s->paging, word, level);
 		struct tally *child;
@@ -148,16 +149,72 @@ count_node(struct audit *a, uint64_t table, uint64_t node, unsigned level)
 }
 
 static void
-count_tables(struct audit *a)
+count_table(struct audit *a, uint64_t table)
 {
-	uint64_t root = a->s->live.kernel_root;
+	uint64_t root = table_root(a->s, table);
 	struct tally *t = tally_at(a, root / PAGE);
 
 	if (t == NULL)
 		return;
 	t->designated++;
 	if (a->s->slot[root / PAGE].usage == USAGE_PAGETABLE)
-		count_node(a, KERNEL_TABLE, root, a->s->paging.levels);
+		count_node(a, table, root, a->s->paging.levels);
+}
+
+/* A detached sub-tree: its nodes, and one kept reference for each tracked leaf. */
+static void
+count_detached(struct audit *a, uint64_t node)
+{
+	const struct kvms *s = a->s;
+	const struct slot *sl = &s->slot[node / PAGE];
+	struct tally *t = tally_at(a, node / PAGE);
+
+	if (t == NULL || t->detached || node % PAGE != 0 || sl->usage != USAGE_PAGETABLE || sl->level == 0 || sl->level > LEVELS_MAX)
+		return;
+	t->detached = 1;
+	for (unsigned i = 0; i < NODE_ENTRIES; i++) {
+		uint64_t word = word_at(s, word_paddr(node, i));
+		enum pte_kind kind = pte_kind(&s->paging, word, sl->level);
+
+		if (kind == PTE_TABLE && audit_may_descend(s, word, sl->level))
+			count_detached(a, pte_table_paddr(&s->paging, word));
+		if (kind != PTE_LEAF)
+			continue;
+		struct leaf leaf = pte_decode_leaf(&s->paging, word, sl->level);
+
+		if (leaf_tracked(node_table(s, node), &leaf) && tally_at(a, leaf.paddr / PAGE) != NULL)
+			tally_at(a, leaf.paddr / PAGE)->kept++;
+	}
+}
+
+static void
+count_kept(struct audit *a)
+{
+	const struct kvms *s = a->s;
+
+	for (uint64_t id = record_next(s, REC_KEPT, 0); id != 0; id = record_next(s, REC_KEPT, id + 1)) {
+		struct tally *t = tally_at(a, KEPT(s, id)->paddr / PAGE);
+
+		if (t == NULL)
+			continue;
+		if (!KEPT(s, id)->is_node) {
+			t->kept++;
+			continue;
+		}
+		t->queues++;
+		count_detached(a, KEPT(s, id)->paddr);
+	}
+}
+
+static void
+count_tables(struct audit *a)
+{
+	const struct kvms *s = a->s;
+
+	count_table(a, KERNEL_TABLE);
+	for (uint64_t id = record_next(s, KVMS_ID_VM_SPACE, 0); id != 0; id = record_next(s, KVMS_ID_VM_SPACE, id + 1))
+		count_table(a, id);
+	count_kept(a);
 }
 
 static void
@@ -184,12 +241,115 @@ count_handles(struct audit *a)
 }
 
 static void
+ids_add(struct audit *a, struct audit_ids *ids, uint64_t id)
+{
+	ids->at = room(a, ids->at, ids->count, &ids->capacity, sizeof *ids->at);
+	ids->at[ids->count++] = id;
+}
+
+static void
+ids_sort(struct audit_ids *ids)
+{
+	if (ids->count > 0)
+		qsort(ids->at, ids->count, sizeof *ids->at, index_compare);
+}
+
+uint64_t
+audit_count(const struct audit_ids *ids, uint64_t id)
+{
+	size_t low = 0, high = ids->count, first;
+
+	while (low < high) { /* ids before low are smaller */
+		size_t middle = low + (high - low) / 2;
+
+		if (ids->at[middle] < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (first = low; low < ids->count && ids->at[low] == id;)
+		low++;
+	return low - first;
+}
+
+/* How many records of a kind live. */
+static uint64_t
+live_count(const struct kvms *s, unsigned kind)
+{
+	uint64_t count = 0;
+
+	for (uint64_t id = record_next(s, kind, 0); id != 0; id = record_next(s, kind, id + 1))
+		count++;
+	return count;
+}
+
+static void
+count_others(struct audit *a)
+{
+	struct kvms *s = a->s;
+
+	a->totals.vm_spaces = live_count(s, KVMS_ID_VM_SPACE);
+	a->totals.cursors = live_count(s, KVMS_ID_CURSOR);
+	a->totals.readers = live_count(s, KVMS_ID_READER);
+	a->totals.writers = live_count(s, KVMS_ID_WRITER);
+	a->totals.iomems = live_count(s, KVMS_ID_IOMEM);
+	a->totals.tlb_entries = live_count(s, REC_TLB);
+	for (uint64_t id = record_next(s, KVMS_ID_IOMEM, 0); id != 0; id = record_next(s, KVMS_ID_IOMEM, id + 1))
+		ids_add(a, &a->io_refs, IOMEM(s, id)->area);
+	for (uint64_t id = record_next(s, REC_IO_ENTRY, 0); id != 0; id = record_next(s, REC_IO_ENTRY, id + 1))
+		ids_add(a, &a->io_refs, IO_ENTRY(s, id)->area);
+	for (uint64_t id = record_next(s, KVMS_ID_CURSOR, 0); id != 0; id = record_next(s, KVMS_ID_CURSOR, id + 1))
+		ids_add(a, &a->uses, CURSOR(s, id)->space);
+	for (uint64_t id = record_next(s, KVMS_ID_READER, 0); id != 0; id = record_next(s, KVMS_ID_READER, id + 1))
+		ids_add(a, &a->uses, READER(s, id)->space);
+	for (uint64_t id = record_next(s, KVMS_ID_WRITER, 0); id != 0; id = record_next(s, KVMS_ID_WRITER, id + 1))
+		ids_add(a, &a->uses, WRITER(s, id)->space);
+	ids_sort(&a->uses);
+	ids_sort(&a->io_refs);
+	ids_sort(&a->tags);
+	ids_sort(&a->locks);
+	ids_sort(&a->links);
+}
+
+/* Links as the lists reach them from their heads, never more than the list says. */
+static void
+count_links(struct audit *a)
+{
+	const struct kvms *s = a->s;
+
+	for (uint64_t id = record_next(s, KVMS_ID_UNIQUE, 0); id != 0; id = record_next(s, KVMS_ID_UNIQUE, id + 1)) {
+		struct tally *t = tally_at(a, UNIQUE(s, id)->paddr / PAGE);
+
+		a->totals.uniques++;
+		if (t != NULL)
+			t->unique++;
+	}
+	for (uint64_t id = record_next(s, KVMS_ID_LIST, 0); id != 0; id = record_next(s, KVMS_ID_LIST, id + 1)) {
+		const struct list *l = LIST(s, id);
+		uint64_t at = l->first;
+
+		a->totals.lists++;
+		if (l->tag != 0)
+			ids_add(a, &a->tags, l->tag);
+		for (uint64_t n = 0; n < l->length && n < s->slots_count && at != 0 && at <= s->slots_count; n++) {
+			tally_at(a, at - 1)->listed++;
+			a->totals.links++;
+			at = s->slot[at - 1].link_next;
+		}
+	}
+}
+
+static void
 count_slots(struct audit *a)
 {
 	const struct kvms *s = a->s;
 
 	a->totals.unused = s->slots_count;
 	for (uint64_t i = bitmap_next(&s->used, 0); i != BITMAP_NONE; i = bitmap_next(&s->used, i + 1)) {
+		if (slot_lock(&s->slot[i]) != 0)
+			ids_add(a, &a->locks, slot_lock(&s->slot[i]));
+		if (s->slot[i].listed)
+			ids_add(a, &a->links, s->slot[i].link_list);
 		if (s->slot[i].usage >= USAGES)
 			continue;
 		a->totals.unused--;
@@ -349,6 +509,54 @@ audit_untiled(const struct audit *a, const struct kvms_range *range)
 }
 
 bool
+audit_space_matches(const struct audit *a, uint64_t id)
+{
+	const struct vm_space *space = VM_SPACE(a->s, id);
+	uint64_t cpus = 0;
+
+	for (uint64_t cpu = 0; cpu < a->s->ncpu; cpu++)
+		if (CPU(a->s, cpu)->active == id)
+			cpus |= UINT64_C(1) << cpu;
+	return cpus == space->cpus && audit_count(&a->uses, id) == space->users;
+}
+
+bool
+audit_kept_matches(const struct audit *a)
+{
+	uint64_t reached = 0, live = live_count(a->s, REC_KEPT);
+
+	for (uint64_t cpu = 0; cpu < a->s->ncpu; cpu++) {
+		uint64_t before = reached;
+
+		for (uint64_t k = CPU(a->s, cpu)->kept_first; KEPT(a->s, k) != NULL && reached <= live;
+		     k = KEPT(a->s, k)->next)
+			reached++;
+		if (reached - before != CPU(a->s, cpu)->kept_count)
+			return false;
+	}
+	return reached == live;
+}
+
+bool
+audit_tlb_matches(const struct audit *a)
+{
+	uint64_t indexed = 0;
+
+	for (uint64_t cpu = 0; cpu < a->s->ncpu; cpu++) {
+		enum extent_set set = (enum extent_set)(SET_TLB + cpu);
+
+		for (const struct extent *e = extent_from(a->s, set, 0); e != NULL;
+		     e = extent_from(a->s, set, e->start + 1), indexed++) {
+			const struct tlb_entry *t = TLB(a->s, e->id);
+
+			if (t == NULL || t->cpu != cpu || t->va != e->start || t->size != e->end - e->start)
+				return false;
+		}
+	}
+	return indexed == a->totals.tlb_entries;
+}
+
+bool
 audit_index_matches(const struct audit *a)
 {
 	const struct extent *e = extent_from(a->s, SET_AREAS, 0);
@@ -370,6 +578,8 @@ audit_make(struct kvms *s, struct audit *a)
 	count_slots(a);
 	count_tables(a);
 	count_handles(a);
+	count_links(a);
+	count_others(a);
 	qsort(a->made, a->made_count, sizeof *a->made, index_compare);
 	gather_areas(a);
 	gather_blocks(a);
@@ -382,6 +592,11 @@ audit_free(struct audit *a)
 		free(a->chunks[a->made[i]]);
 	free(a->made);
 	free(a->chunks);
+	free(a->locks.at);
+	free(a->links.at);
+	free(a->tags.at);
+	free(a->io_refs.at);
+	free(a->uses.at);
 	free(a->areas);
 	free(a->blocks);
 	free(a->mmio);

@@ -94,7 +94,30 @@ overlap(uint64_t start, uint64_t end, uint64_t other_start, uint64_t other_end)
 	return start < other_end && other_start < end;
 }
 
-/* Ascending, not touching each other, inside the kernel half, clear of the linear map. */
+/* Bytes of frame metadata, whole pages: 64 for each frame. */
+uint64_t
+config_metadata_size(const struct kvms *s)
+{
+	return (s->slots_count * 64 + PAGE - 1) / PAGE * PAGE;
+}
+
+/* True if a range meets what boot maps in the kernel half. */
+static bool
+meets_boot_maps(const struct kvms *s, uint64_t start, uint64_t end)
+{
+	uint64_t metadata = s->paging.vmalloc_end, count, image;
+	const uint64_t *kernel = config_ranges(s, CONFIG_LIST_kernel, &count);
+
+	if (overlap(start, end, s->linear_base, s->linear_base + s->max_paddr))
+		return true;
+	if (s->config.arg[CONFIG_boot] == 0)
+		return false;
+	image = s->paging.code_base + kernel[0];
+	return overlap(start, end, metadata, metadata + config_metadata_size(s)) ||
+	       (s->paging.linear_in_table && overlap(start, end, image, image + (kernel[1] - kernel[0])));
+}
+
+/* Ascending, not touching each other, inside the kernel half, clear of what boot maps. */
 static bool
 vmalloc_ok(const struct kvms *s)
 {
@@ -104,9 +127,7 @@ vmalloc_ok(const struct kvms *s)
 	for (uint64_t i = 0; i < count; i++, at += 2) {
 		if (!range_ok(at[0], at[1]) || at[0] < s->paging.kernel_base || at[1] > KERNEL_END_VADDR)
 			return false;
-		if (i > 0 && at[0] <= end)
-			return false;
-		if (overlap(at[0], at[1], s->linear_base, s->linear_base + s->max_paddr))
+		if ((i > 0 && at[0] <= end) || meets_boot_maps(s, at[0], at[1]))
 			return false;
 		end = at[1];
 	}
@@ -121,29 +142,38 @@ range_compare(const void *a, const void *b)
 	return left[0] < right[0] ? -1 : left[0] > right[0];
 }
 
-/* Page-aligned, non-empty, below max_paddr, disjoint from each other and from "others". */
+/*
+ * The ranges of "key": page-aligned, non-empty, below max_paddr, disjoint from
+ * each other and from those of the keys before it, which are known to be good.
+ */
 static bool
-frames_ok(struct kvms *s, enum config_list_key key, const uint64_t *others, uint64_t others_count)
+frames_ok(struct kvms *s, enum config_list_key key)
 {
-	uint64_t count;
+	static const enum config_list_key keys[] = { CONFIG_LIST_kernel, CONFIG_LIST_reserve, CONFIG_LIST_mmio };
+	uint64_t count, all = 0;
 	const uint64_t *at = config_ranges(s, key, &count);
-	uint64_t all = count + others_count;
 	uint64_t *sorted;
 	bool ok = true;
 
 	for (uint64_t i = 0; i < count; i++)
 		if (!range_ok(at[2 * i], at[2 * i + 1]) || at[2 * i + 1] > s->max_paddr)
 			return false;
-	if (all == 0)
-		return true;
-	sorted = malloc((size_t)all * 2 * sizeof *sorted);
+	for (unsigned k = 0; k < 3 && keys[k] <= key; k++)
+		all += s->config.arg[keys[k]];
+	sorted = malloc(((size_t)all * 2 + 1) * sizeof *sorted);
 	if (sorted == NULL)
 		out_of_memory(s);
-	if (count > 0)
-		memcpy(sorted, at, (size_t)count * 2 * sizeof *sorted);
-	if (others_count > 0)
-		memcpy(sorted + 2 * count, others, (size_t)others_count * 2 * sizeof *sorted);
-	qsort(sorted, (size_t)all, 2 * sizeof *sorted, range_compare);
+	all = 0;
+	for (unsigned k = 0; k < 3 && keys[k] <= key; k++) {
+		if (keys[k] == CONFIG_LIST_kernel && s->config.arg[CONFIG_boot] == 0)
+			continue; /* not used */
+		at = config_ranges(s, keys[k], &count);
+		if (count > 0)
+			memcpy(sorted + 2 * all, at, (size_t)count * 2 * sizeof *sorted);
+		all += count;
+	}
+	if (all > 0)
+		qsort(sorted, (size_t)all, 2 * sizeof *sorted, range_compare);
 	for (uint64_t i = 1; i < all; i++)
 		if (sorted[2 * i] < sorted[2 * i - 1])
 			ok = false;
@@ -155,10 +185,9 @@ frames_ok(struct kvms *s, enum config_list_key key, const uint64_t *others, uint
 static int
 first_broken(struct kvms *s)
 {
-	const uint64_t *reserve;
-	uint64_t reserve_count;
+	uint64_t most = UINT64_C(1) << (s->paging.width == 39 ? 37 : 46);
 
-	if (s->max_paddr % PAGE != 0 || s->max_paddr < 0x200000 || s->max_paddr > UINT64_C(1) << 46)
+	if (s->max_paddr % PAGE != 0 || s->max_paddr < 0x200000 || s->max_paddr > most)
 		return CONFIG_max_paddr;
 	if (s->rc_max < 1 || s->rc_max > INT64_MAX)
 		return CONFIG_rc_max;
@@ -166,10 +195,11 @@ first_broken(struct kvms *s)
 		return CONFIG_ncpu;
 	if (!vmalloc_ok(s))
 		return CONFIG_vmalloc;
-	if (!frames_ok(s, CONFIG_LIST_reserve, NULL, 0))
+	if (s->config.arg[CONFIG_boot] != 0 && !frames_ok(s, CONFIG_LIST_kernel))
+		return CONFIG_kernel;
+	if (!frames_ok(s, CONFIG_LIST_reserve))
 		return CONFIG_reserve;
-	reserve = config_ranges(s, CONFIG_LIST_reserve, &reserve_count);
-	if (!frames_ok(s, CONFIG_LIST_mmio, reserve, reserve_count))
+	if (!frames_ok(s, CONFIG_LIST_mmio))
 		return CONFIG_mmio;
 	return -1;
 }
@@ -180,8 +210,8 @@ config_adopt(struct kvms *s, const struct kvms_op *config, struct kvms_refusal *
 	const struct paging *paging = paging_of((enum arch)config->arg[CONFIG_arch]);
 	int broken;
 
-	if (paging == NULL) {
-		config_refuse(why, CONFIG_arch, "this architecture is not built yet");
+	if (paging == NULL || config->arg[CONFIG_boot] > 1) {
+		config_refuse(why, paging == NULL ? CONFIG_arch : CONFIG_boot, "out of limits");
 		return false;
 	}
 	s->paging = *paging;
@@ -192,16 +222,13 @@ config_adopt(struct kvms *s, const struct kvms_op *config, struct kvms_refusal *
 	s->rc_max = config->arg[CONFIG_rc_max];
 	s->ncpu = config->arg[CONFIG_ncpu];
 	s->linear_base = paging->linear_base;
+	s->mmio_end = UINT64_C(1) << (paging->format == PTE_LOONGARCH ? 48 : 52);
 	if (!lists_copy(s, config, why))
 		return false;
 	s->vmalloc = (const struct kvms_range *)config_ranges(s, CONFIG_LIST_vmalloc, &s->vmalloc_count);
 	broken = first_broken(s);
 	if (broken >= 0) {
 		config_refuse(why, broken, "out of limits");
-		return false;
-	}
-	if (config->arg[CONFIG_boot] != 0) {
-		config_refuse(why, CONFIG_boot, "boot=full is not built yet");
 		return false;
 	}
 	return element_build(s, why);

@@ -27,4 +27,7 @@ bool config_read(struct kvms *s, const struct kvms_op *config, struct kvms_refus
 /* The ranges of a list key: start, end, start, end ... */
 const uint64_t *config_ranges(const struct kvms *s, enum config_list_key key, uint64_t *count);
 
+/* Bytes of frame metadata that boot=full maps, whole pages. */
+uint64_t config_metadata_size(const struct kvms *s);
+
 #endif /* KVMS_CONFIG_H */

@@ -17,10 +17,21 @@ enum tag {
 	TAG_NODE = 4,
 	TAG_FRAME = 5,
 	TAG_SEGMENT = 6,
+	TAG_UNIQUE = 7,
+	TAG_LIST = 8,
+	TAG_LINK = 9,
+	TAG_VM_SPACE = 10,
+	TAG_IO_ENTRY = 11,
+	TAG_CURSOR = 12,
+	TAG_FLUSHER = 13,
 	TAG_AREA = 14,
 	TAG_FREE_VA = 15,
+	TAG_READER = 16,
+	TAG_WRITER = 17,
+	TAG_IOMEM = 18,
 	TAG_FREE_MMIO = 19,
 	TAG_CPU = 20,
+	TAG_TLB = 21,
 	TAG_NEXT_ID = 22,
 	TAG_CURRENT_CPU = 23,
 };
@@ -56,7 +67,7 @@ digest_word(uint64_t paddr, uint64_t word)
 	visit(arg, (const uint64_t[]){ __VA_ARGS__ }, sizeof((const uint64_t[]){ __VA_ARGS__ }) / sizeof(uint64_t))
 
 static bool
-element_slot(const struct kvms *s, uint64_t i, kvms_visitor *visit, void *arg)
+element_slot(struct kvms *s, uint64_t i, kvms_visitor *visit, void *arg)
 {
 	const struct slot *sl = &s->slot[i];
 
@@ -64,7 +75,7 @@ element_slot(const struct kvms *s, uint64_t i, kvms_visitor *visit, void *arg)
 }
 
 static bool
-element_node(const struct kvms *s, uint64_t i, kvms_visitor *visit, void *arg)
+element_node(struct kvms *s, uint64_t i, kvms_visitor *visit, void *arg)
 {
 	const struct slot *sl = &s->slot[i];
 
@@ -73,29 +84,158 @@ element_node(const struct kvms *s, uint64_t i, kvms_visitor *visit, void *arg)
 }
 
 static bool
-element_record(const struct kvms *s, enum kvms_kind kind, uint64_t id, kvms_visitor *visit, void *arg)
+element_link(struct kvms *s, uint64_t i, kvms_visitor *visit, void *arg)
+{
+	const struct slot *sl = &s->slot[i];
+
+	return sl->listed == 0 || ELEMENT(TAG_LINK, i, sl->link_list, sl->link_prev, sl->link_next);
+}
+
+static kvms_visitor sum_element;
+
+/*
+ * An element whose length varies, word by word: for the sum its hash, which
+ * needs no memory; for any other visitor the store's buffer.
+ */
+struct words {
+	struct kvms *s;
+	bool summing;
+	uint64_t hash;
+	size_t count;
+};
+
+static void
+put(struct words *w, uint64_t word)
+{
+	struct kvms *s = w->s;
+
+	if (w->summing) {
+		w->hash = sm(w->hash ^ word);
+		return;
+	}
+	s->element = grow(s, s->element, &s->element_capacity, w->count + 1, sizeof *s->element);
+	s->element[w->count++] = word;
+}
+
+static void
+put_stack(struct words *w, const struct flush_stack *stack)
+{
+	put(w, stack->all);
+	put(w, stack->count);
+	for (uint64_t i = 0; i < stack->count && i < FLUSH_PAGES - 1; i++) {
+		put(w, stack->op[i].va);
+		put(w, stack->op[i].pages);
+	}
+}
+
+static bool
+words_end(struct words *w, kvms_visitor *visit, void *arg)
+{
+	if (!w->summing)
+		return visit(arg, w->s->element, (unsigned)w->count);
+	*(uint64_t *)arg += w->hash;
+	return true;
+}
+
+static bool
+element_cpu(struct kvms *s, uint64_t id, const struct cpu *cpu, kvms_visitor *visit, void *arg)
+{
+	struct words w = { s, visit == sum_element, 0, 0 };
+
+	put(&w, TAG_CPU);
+	put(&w, id - 1);
+	put(&w, cpu->active);
+	put(&w, cpu->ipi);
+	put_stack(&w, &cpu->queue);
+	put(&w, cpu->kept_count);
+	uint64_t left = cpu->kept_count;
+
+	for (uint64_t k = cpu->kept_first; KEPT(s, k) != NULL && left-- > 0; k = KEPT(s, k)->next) {
+		put(&w, KEPT(s, k)->is_node ? 2 : 1);
+		put(&w, KEPT(s, k)->paddr);
+	}
+	return words_end(&w, visit, arg);
+}
+
+static bool
+element_flusher(struct kvms *s, uint64_t id, const struct flusher *f, kvms_visitor *visit, void *arg)
+{
+	struct words w = { s, visit == sum_element, 0, 0 };
+
+	put(&w, TAG_FLUSHER);
+	put(&w, id);
+	put_stack(&w, &f->stack);
+	put(&w, (uint64_t)__builtin_popcountll(f->sent));
+	for (uint64_t sent = f->sent; sent != 0; sent &= sent - 1)
+		put(&w, (uint64_t)__builtin_ctzll(sent));
+	return words_end(&w, visit, arg);
+}
+
+static bool
+element_cursor(uint64_t id, const struct cursor_record *c, kvms_visitor *visit, void *arg)
+{
+	return ELEMENT(TAG_CURSOR, id, c->space, c->mutable, c->start, c->end, c->va, c->level, c->guard_level,
+		       c->path[c->guard_level <= LEVELS_MAX ? c->guard_level : 0]);
+}
+
+static bool
+element_vm_io(uint64_t tag, uint64_t id, const struct vm_io *io, kvms_visitor *visit, void *arg)
+{
+	return ELEMENT(tag, id, io->space, io->va, io->end, io->fallible);
+}
+
+static bool
+element_record(struct kvms *s, unsigned kind, uint64_t id, kvms_visitor *visit, void *arg)
 {
 	const void *record = record_at(s, kind, id);
+	const struct segment *g = record;
+	const struct list *l = record;
+	const struct area *a = record;
+	const struct vm_space *v = record;
+	const struct io_entry *e = record;
+	const struct tlb_entry *t = record;
+	const struct iomem *m = record;
 
 	if (record == NULL)
 		return true;
-	if (kind == KVMS_ID_FRAME)
+	switch (kind) {
+	case KVMS_ID_FRAME:
 		return ELEMENT(TAG_FRAME, id, ((const struct frame *)record)->paddr);
-	if (kind == KVMS_ID_SEGMENT) {
-		const struct segment *g = record;
-
+	case KVMS_ID_SEGMENT:
 		return ELEMENT(TAG_SEGMENT, id, g->start, g->end);
+	case KVMS_ID_UNIQUE:
+		return ELEMENT(TAG_UNIQUE, id, ((const struct unique *)record)->paddr);
+	case KVMS_ID_LIST:
+		return ELEMENT(TAG_LIST, id, l->tag, l->length, l->checked_out, l->index);
+	case KVMS_ID_VM_SPACE:
+		return ELEMENT(TAG_VM_SPACE, id, v->root, v->handle);
+	case REC_IO_ENTRY:
+		return ELEMENT(TAG_IO_ENTRY, e->space, e->position, e->paddr, e->size, e->cache, e->area, e->offset);
+	case KVMS_ID_CURSOR:
+		return element_cursor(id, record, visit, arg);
+	case REC_FLUSHER:
+		return element_flusher(s, id, record, visit, arg);
+	case KVMS_ID_AREA:
+		return ELEMENT(TAG_AREA, id, a->start, a->end, a->refs);
+	case KVMS_ID_READER:
+		return element_vm_io(TAG_READER, id, record, visit, arg);
+	case KVMS_ID_WRITER:
+		return element_vm_io(TAG_WRITER, id, record, visit, arg);
+	case KVMS_ID_IOMEM:
+		return ELEMENT(TAG_IOMEM, id, m->area, m->paddr, m->size, m->cache, m->offset);
+	case REC_CPU:
+		return element_cpu(s, id, record, visit, arg);
+	case REC_TLB:
+		return ELEMENT(TAG_TLB, t->cpu, t->table, t->va, t->size, t->paddr, t->prop, t->tracked);
+	default: /* kept references are part of their CPU's element */
+		return true;
 	}
-	assert(kind == KVMS_ID_AREA);
-	const struct area *a = record;
-
-	return ELEMENT(TAG_AREA, id, a->start, a->end, a->refs);
 }
 
 static bool
 element_extent(const struct extent *e, kvms_visitor *visit, void *arg)
 {
-	if (!e->live || e->set == SET_AREAS)
+	if (!e->live || e->set == SET_AREAS || e->set >= SET_TLB)
 		return true;
 	if (e->set == SET_FREE_VA)
 		return ELEMENT(TAG_FREE_VA, e->start, e->end);
@@ -103,23 +243,13 @@ element_extent(const struct extent *e, kvms_visitor *visit, void *arg)
 }
 
 static bool
-element_config(const struct kvms *s, kvms_visitor *visit, void *arg)
+element_config(struct kvms *s, kvms_visitor *visit, void *arg)
 {
 	return visit(arg, s->config_element, s->config_element_count);
 }
 
 static bool
-element_cpus(const struct kvms *s, kvms_visitor *visit, void *arg)
-{
-	/* active vm_space, IPI flag, all, n, k: nothing sets them yet */
-	for (uint64_t cpu = 0; cpu < s->ncpu; cpu++)
-		if (!ELEMENT(TAG_CPU, cpu, 0, 0, 0, 0, 0))
-			return false;
-	return true;
-}
-
-static bool
-element_next_ids(const struct kvms *s, kvms_visitor *visit, void *arg)
+element_next_ids(struct kvms *s, kvms_visitor *visit, void *arg)
 {
 	for (uint64_t kind = 1; kind < KVMS_ID_KINDS; kind++)
 		if (!ELEMENT(TAG_NEXT_ID, kind, s->live.next_id[kind]))
@@ -128,24 +258,26 @@ element_next_ids(const struct kvms *s, kvms_visitor *visit, void *arg)
 }
 
 static bool
-element_current(const struct kvms *s, kvms_visitor *visit, void *arg)
+element_current(struct kvms *s, kvms_visitor *visit, void *arg)
 {
 	return ELEMENT(TAG_CURRENT_CPU, 0, s->live.current_cpu);
 }
 
 /* ---- Visiting everything, in order of tag and key -------------------------------- */
 
+typedef bool slot_elements(struct kvms *s, uint64_t i, kvms_visitor *visit, void *arg);
+
 static bool
-visit_slots(const struct kvms *s, bool nodes, kvms_visitor *visit, void *arg)
+visit_slots(struct kvms *s, slot_elements *element, kvms_visitor *visit, void *arg)
 {
 	for (uint64_t i = bitmap_next(&s->used, 0); i != BITMAP_NONE; i = bitmap_next(&s->used, i + 1))
-		if (nodes ? !element_node(s, i, visit, arg) : !element_slot(s, i, visit, arg))
+		if (!element(s, i, visit, arg))
 			return false;
 	return true;
 }
 
 static bool
-visit_words(const struct kvms *s, kvms_visitor *visit, void *arg)
+visit_words(struct kvms *s, kvms_visitor *visit, void *arg)
 {
 	for (uint64_t i = bitmap_next(&s->written, 0); i != BITMAP_NONE; i = bitmap_next(&s->written, i + 1))
 		for (uint64_t paddr = i * PAGE; paddr < (i + 1) * PAGE; paddr += 8)
@@ -155,7 +287,7 @@ visit_words(const struct kvms *s, kvms_visitor *visit, void *arg)
 }
 
 static bool
-visit_records(const struct kvms *s, enum kvms_kind kind, kvms_visitor *visit, void *arg)
+visit_records(struct kvms *s, unsigned kind, kvms_visitor *visit, void *arg)
 {
 	for (uint64_t id = record_next(s, kind, 1); id != 0; id = record_next(s, kind, id + 1))
 		if (!element_record(s, kind, id, visit, arg))
@@ -164,7 +296,7 @@ visit_records(const struct kvms *s, enum kvms_kind kind, kvms_visitor *visit, vo
 }
 
 static bool
-visit_set(const struct kvms *s, enum extent_set set, kvms_visitor *visit, void *arg)
+visit_set(struct kvms *s, enum extent_set set, kvms_visitor *visit, void *arg)
 {
 	for (const struct extent *e = extent_from(s, set, 0); e != NULL;
 	     e = e->start < UINT64_MAX ? extent_from(s, set, e->start + 1) : NULL)
@@ -174,20 +306,35 @@ visit_set(const struct kvms *s, enum extent_set set, kvms_visitor *visit, void *
 }
 
 static bool
-visit_all(const struct kvms *s, kvms_visitor *visit, void *arg)
+visit_all(struct kvms *s, kvms_visitor *visit, void *arg)
 {
-	return element_config(s, visit, arg) && visit_slots(s, false, visit, arg) && visit_words(s, visit, arg) &&
-	       visit_slots(s, true, visit, arg) && visit_records(s, KVMS_ID_FRAME, visit, arg) &&
-	       visit_records(s, KVMS_ID_SEGMENT, visit, arg) && visit_records(s, KVMS_ID_AREA, visit, arg) &&
-	       visit_set(s, SET_FREE_VA, visit, arg) && visit_set(s, SET_FREE_MMIO0, visit, arg) &&
-	       visit_set(s, SET_FREE_MMIO1, visit, arg) && element_cpus(s, visit, arg) &&
+	return element_config(s, visit, arg) && visit_slots(s, element_slot, visit, arg) &&
+	       visit_words(s, visit, arg) && visit_slots(s, element_node, visit, arg) &&
+	       visit_records(s, KVMS_ID_FRAME, visit, arg) && visit_records(s, KVMS_ID_SEGMENT, visit, arg) &&
+	       visit_records(s, KVMS_ID_UNIQUE, visit, arg) && visit_records(s, KVMS_ID_LIST, visit, arg) &&
+	       visit_slots(s, element_link, visit, arg) && visit_records(s, KVMS_ID_VM_SPACE, visit, arg) &&
+	       visit_records(s, REC_IO_ENTRY, visit, arg) && visit_records(s, KVMS_ID_CURSOR, visit, arg) &&
+	       visit_records(s, REC_FLUSHER, visit, arg) && visit_records(s, KVMS_ID_AREA, visit, arg) &&
+	       visit_set(s, SET_FREE_VA, visit, arg) && visit_records(s, KVMS_ID_READER, visit, arg) &&
+	       visit_records(s, KVMS_ID_WRITER, visit, arg) && visit_records(s, KVMS_ID_IOMEM, visit, arg) &&
+	       visit_set(s, SET_FREE_MMIO0, visit, arg) && visit_set(s, SET_FREE_MMIO1, visit, arg) &&
+	       visit_records(s, REC_CPU, visit, arg) && visit_records(s, REC_TLB, visit, arg) &&
 	       element_next_ids(s, visit, arg) && element_current(s, visit, arg);
 }
 
 bool
 kvms_visit(struct kvms *s, kvms_visitor *visit, void *arg)
 {
-	return visit_all(s, visit, arg);
+	bool whole;
+
+	s->can_leave = true;
+	if (setjmp(s->nomem) != 0) {
+		s->can_leave = false;
+		return false;
+	}
+	whole = visit_all(s, visit, arg);
+	s->can_leave = false;
+	return whole;
 }
 
 /* ---- Sums --------------------------------------------------------------------------- */
@@ -200,13 +347,14 @@ sum_element(void *arg, const uint64_t *words, unsigned count)
 }
 
 uint64_t
-digest_of(const struct kvms *s, enum undo_type type, unsigned which, uint64_t key)
+digest_of(struct kvms *s, enum undo_type type, unsigned which, uint64_t key)
 {
 	uint64_t sum = 0;
 
 	switch (type) {
 	case UNDO_SLOT:
-		(void)(element_slot(s, key, sum_element, &sum) && element_node(s, key, sum_element, &sum));
+		(void)(element_slot(s, key, sum_element, &sum) && element_node(s, key, sum_element, &sum) &&
+		       element_link(s, key, sum_element, &sum));
 		break;
 	case UNDO_RECORD:
 		(void)element_record(s, which, key, sum_element, &sum);
@@ -260,17 +408,17 @@ digest_sync(struct kvms *s)
 }
 
 uint64_t
-digest_config(const struct kvms *s)
+digest_config(struct kvms *s)
 {
 	uint64_t sum = 0;
 
-	(void)(element_config(s, sum_element, &sum) && element_cpus(s, sum_element, &sum));
+	(void)element_config(s, sum_element, &sum);
 	return sum;
 }
 
 /* The elements that no record holds. */
 static uint64_t
-digest_scalars(const struct kvms *s)
+digest_scalars(struct kvms *s)
 {
 	uint64_t sum = s->config_sum;
 

@@ -24,7 +24,7 @@ record_in(const struct idtab *t, struct id_leaf *leaf, uint64_t id)
 }
 
 void *
-record_raw(const struct kvms *s, enum kvms_kind kind, uint64_t id)
+record_raw(const struct kvms *s, unsigned kind, uint64_t id)
 {
 	const struct idtab *t = &s->ids[kind];
 	struct id_leaf *leaf = leaf_of(t, id);
@@ -33,7 +33,7 @@ record_raw(const struct kvms *s, enum kvms_kind kind, uint64_t id)
 }
 
 const void *
-record_at(const struct kvms *s, enum kvms_kind kind, uint64_t id)
+record_at(const struct kvms *s, unsigned kind, uint64_t id)
 {
 	const struct record *r = record_raw(s, kind, id);
 
@@ -41,7 +41,7 @@ record_at(const struct kvms *s, enum kvms_kind kind, uint64_t id)
 }
 
 static void
-record_save(struct kvms *s, enum kvms_kind kind, uint64_t id, struct record *r)
+record_save(struct kvms *s, unsigned kind, uint64_t id, struct record *r)
 {
 	undo_save(s, UNDO_RECORD, kind, id, r, s->ids[kind].size);
 	if (!r->dirty) {
@@ -51,7 +51,7 @@ record_save(struct kvms *s, enum kvms_kind kind, uint64_t id, struct record *r)
 }
 
 void *
-record_mut(struct kvms *s, enum kvms_kind kind, uint64_t id)
+record_mut(struct kvms *s, unsigned kind, uint64_t id)
 {
 	struct record *r = record_raw(s, kind, id);
 
@@ -94,7 +94,7 @@ leaf_need(struct kvms *s, struct idtab *t, uint64_t id)
 }
 
 void *
-record_put(struct kvms *s, enum kvms_kind kind, uint64_t id)
+record_put(struct kvms *s, unsigned kind, uint64_t id)
 {
 	struct idtab *t = &s->ids[kind];
 	struct id_leaf *leaf = leaf_need(s, t, id);
@@ -108,7 +108,7 @@ record_put(struct kvms *s, enum kvms_kind kind, uint64_t id)
 }
 
 uint64_t
-record_new(struct kvms *s, enum kvms_kind kind, void **record)
+record_new(struct kvms *s, unsigned kind, void **record)
 {
 	uint64_t id = s->live.next_id[kind];
 
@@ -118,7 +118,7 @@ record_new(struct kvms *s, enum kvms_kind kind, void **record)
 }
 
 void
-record_end(struct kvms *s, enum kvms_kind kind, uint64_t id)
+record_end(struct kvms *s, unsigned kind, uint64_t id)
 {
 	struct record *r = record_mut(s, kind, id);
 	uint8_t dirty = r->dirty;
@@ -129,7 +129,7 @@ record_end(struct kvms *s, enum kvms_kind kind, uint64_t id)
 }
 
 void
-record_restored(struct kvms *s, enum kvms_kind kind, uint64_t id, bool was_live)
+record_restored(struct kvms *s, unsigned kind, uint64_t id, bool was_live)
 {
 	struct id_leaf *leaf = leaf_of(&s->ids[kind], id);
 
@@ -139,7 +139,7 @@ record_restored(struct kvms *s, enum kvms_kind kind, uint64_t id, bool was_live)
 
 /* Let go of the leaf of an ended id when nothing can live in it any more. */
 void
-idtab_reclaim(struct kvms *s, enum kvms_kind kind, uint64_t id)
+idtab_reclaim(struct kvms *s, unsigned kind, uint64_t id)
 {
 	struct idtab *t = &s->ids[kind];
 	struct id_leaf *leaf = leaf_of(t, id);
@@ -158,7 +158,7 @@ idtab_reclaim(struct kvms *s, enum kvms_kind kind, uint64_t id)
 }
 
 uint64_t
-record_next(const struct kvms *s, enum kvms_kind kind, uint64_t from)
+record_next(const struct kvms *s, unsigned kind, uint64_t from)
 {
 	const struct idtab *t = &s->ids[kind];
 

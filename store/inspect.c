@@ -1,8 +1,9 @@
 /*
- * Inspection requests (docs/trace-format.md).  They read; the only thing they may write
+ * Inspection requests (docs/ops.md).  They read; the only thing they may write
  * is the answer and the store's scratch memory.
  */
 #include "store/area.h"
+#include "store/space.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +18,24 @@ scratch_need(struct kvms *s, size_t words)
 void
 payload_add(struct kvms *s, struct kvms_outcome *out, const uint64_t *words, unsigned count)
 {
+	if (count == 0)
+		return;
 	out->list = grow(s, out->list, &out->list_capacity, out->list_count + count, sizeof *out->list);
 	memcpy(out->list + out->list_count, words, count * sizeof *words);
 	out->list_count += count;
+}
+
+unsigned char *
+payload_bytes(struct kvms *s, struct kvms_outcome *out, uint64_t size)
+{
+	size_t words = (size_t)(size + 7) / 8;
+	unsigned char *at;
+
+	out->list = grow(s, out->list, &out->list_capacity, out->list_count + words + 1, sizeof *out->list);
+	at = (unsigned char *)(out->list + out->list_count);
+	memset(at, 0, words * sizeof *out->list);
+	out->list_count += words;
+	return at;
 }
 
 void
@@ -89,6 +105,7 @@ static INSPECT(walk)
 static INSPECT(frame)
 {
 	const struct slot *sl;
+	struct users u;
 
 	if (a->paddr % PAGE != 0 || a->paddr >= s->max_paddr)
 		return O_bad_paddr;
@@ -98,12 +115,13 @@ static INSPECT(frame)
 	r->kind = sl->kind;
 	r->meta = sl->meta;
 	r->in_list = slot_in_list(sl);
-	r->h = sl->handles;
-	r->p = sl->mappings;
-	r->c = sl->covers;
-	r->k = sl->kept;
-	r->u = sl->unique;
-	r->l = sl->listed;
+	u = slot_users(sl);
+	r->h = u.handles;
+	r->p = u.mappings;
+	r->c = u.covers;
+	r->k = u.kept;
+	r->u = u.unique;
+	r->l = u.listed;
 	return O_ok;
 }
 
@@ -139,25 +157,44 @@ static INSPECT(who_holds)
 
 	if (slot >= s->slots_count || s->slot[slot].usage != USAGE_FRAME)
 		return O_ok;
-	for (uint64_t id = s->slot[slot].handles ? record_next(s, KVMS_ID_FRAME, 1) : 0; id != 0;
+	for (uint64_t id = slot_users(&s->slot[slot]).handles ? record_next(s, KVMS_ID_FRAME, 1) : 0; id != 0;
 	     id = record_next(s, KVMS_ID_FRAME, id + 1)) {
 		if (FRAME(s, id)->paddr != paddr)
 			continue;
 		ADD(id);
 		r->frames++;
 	}
-	for (uint64_t id = s->slot[slot].covers ? record_next(s, KVMS_ID_SEGMENT, 1) : 0; id != 0;
+	for (uint64_t id = slot_users(&s->slot[slot]).covers ? record_next(s, KVMS_ID_SEGMENT, 1) : 0; id != 0;
 	     id = record_next(s, KVMS_ID_SEGMENT, id + 1)) {
 		if (paddr < SEGMENT(s, id)->start || paddr >= SEGMENT(s, id)->end)
 			continue;
 		ADD(id);
 		r->segments++;
 	}
+	for (uint64_t id = s->slot[slot].unique ? record_next(s, KVMS_ID_UNIQUE, 1) : 0; id != 0;
+	     id = record_next(s, KVMS_ID_UNIQUE, id + 1)) {
+		if (UNIQUE(s, id)->paddr != paddr)
+			continue;
+		ADD(id);
+		r->uniques++;
+	}
+	if (s->slot[slot].listed) {
+		ADD(s->slot[slot].link_list);
+		r->lists = 1;
+		return O_ok; /* a link has no mappings */
+	}
 	mappings = rmap_list(s, slot);
 	qsort(s->scratch, mappings, 2 * sizeof *s->scratch, pair_compare);
 	for (size_t i = 0; i < mappings; i++)
 		ADD(s->scratch[2 * i], s->scratch[2 * i + 1]);
 	r->mappings = mappings;
+	for (uint64_t cpu = 0; cpu < s->ncpu; cpu++)
+		for (uint64_t k = CPU(s, cpu)->kept_first; KEPT(s, k) != NULL; k = KEPT(s, k)->next) {
+			if (KEPT(s, k)->is_node || KEPT(s, k)->paddr != paddr)
+				continue;
+			ADD(cpu);
+			r->queues++;
+		}
 	return O_ok;
 }
 
@@ -188,6 +225,8 @@ static INSPECT(reverse_map)
 	struct reverse rev = { s, out, a->paddr, 0 };
 
 	leaves_visit(s, KERNEL_TABLE, reverse_leaf, &rev);
+	for (uint64_t id = record_next(s, KVMS_ID_VM_SPACE, 1); id != 0; id = record_next(s, KVMS_ID_VM_SPACE, id + 1))
+		leaves_visit(s, id, reverse_leaf, &rev);
 	r->mappings = rev.count;
 	return O_ok;
 }
@@ -213,15 +252,17 @@ static INSPECT(free_va)
 	return O_ok;
 }
 
-/* Nodes of a sub-tree, the upper half of a kernel root only. */
+/* Nodes of a sub-tree; of a root, of the half that is the table's own. */
 static uint64_t
 nodes_under(const struct kvms *s, uint64_t node, unsigned level)
 {
+	bool root = level == s->paging.levels, kernel = node == s->live.kernel_root;
+	unsigned from = root && kernel ? NODE_ENTRIES / 2 : 0, end = root && !kernel ? NODE_ENTRIES / 2 : NODE_ENTRIES;
 	uint64_t count = 1;
 
 	if (level == 1)
 		return count;
-	for (unsigned i = level == s->paging.levels ? NODE_ENTRIES / 2 : 0; i < NODE_ENTRIES; i++) {
+	for (unsigned i = from; i < end; i++) {
 		uint64_t child = child_of(s, word_at(s, word_paddr(node, i)), level);
 
 		if (child != NO_NODE)
@@ -253,7 +294,9 @@ static INSPECT(unhandled)
 	for (uint64_t i = bitmap_next(&s->used, 0); i != BITMAP_NONE; i = bitmap_next(&s->used, i + 1)) {
 		const struct slot *sl = &s->slot[i];
 
-		if (sl->usage != USAGE_FRAME || sl->handles || sl->covers || sl->unique || sl->listed)
+		struct users u = slot_users(sl);
+
+		if (sl->usage != USAGE_FRAME || u.handles || u.covers || u.unique || u.listed)
 			continue;
 		if (r->count++ < 64) {
 			ADD(i * PAGE);
@@ -263,9 +306,31 @@ static INSPECT(unhandled)
 	return O_ok;
 }
 
+/* By CPU, then the kernel's before the space's, then by va: the order of each CPU's set, upper half first. */
+static uint64_t
+stale_half(struct kvms *s, struct kvms_outcome *out, uint64_t cpu, uint64_t start, uint64_t last)
+{
+	uint64_t count = 0;
+
+	for (const struct extent *e = extent_from(s, (enum extent_set)(SET_TLB + cpu), start);
+	     e != NULL && e->start <= last; e = extent_from(s, (enum extent_set)(SET_TLB + cpu), e->start + 1)) {
+		const struct tlb_entry *t = TLB(s, e->id);
+
+		if (tlb_is_backed(s, t))
+			continue;
+		ADD(cpu, t->table, t->va, t->paddr);
+		count++;
+	}
+	return count;
+}
+
 static INSPECT(stale)
 {
-	return O_ok; /* no operation of this build fills a TLB */
+	for (uint64_t cpu = 0; cpu < s->ncpu; cpu++) {
+		r->entries += stale_half(s, out, cpu, s->paging.kernel_base, UINT64_MAX);
+		r->entries += stale_half(s, out, cpu, 0, s->paging.user_last);
+	}
+	return O_ok;
 }
 
 static INSPECT(check)

@@ -39,6 +39,7 @@ enum slot_bit {
  *
  *   usage       owner     place_va / place_table            more
  *   Frame       list tag  first mapping, if place_table     further mappings
+ *   ... listed  list tag  link_next                         -
  *   PageTable   lock      first address of the node's span  -
  *   others      0         -                                 -
  */
@@ -53,11 +54,22 @@ struct slot {
 	uint16_t nr_children; /* nodes */
 	uint8_t unique;       /* U: unique handles */
 	uint8_t listed;       /* L: list links */
-	uint32_t handles;     /* H */
-	uint32_t mappings;    /* P */
-	uint32_t covers;      /* C */
-	uint32_t kept;        /* K */
-	uint64_t place_va;
+	union {
+		struct {
+			uint32_t handles;  /* H */
+			uint32_t mappings; /* P */
+			uint32_t covers;   /* C */
+			uint32_t kept;     /* K */
+		};
+		struct { /* while listed: such a frame is unique, so the counts above are zero */
+			uint64_t link_list; /* id of the list */
+			uint64_t link_prev; /* frame number + 1; 0 = none */
+		};
+	};
+	union {
+		uint64_t place_va;
+		uint64_t link_next; /* while listed */
+	};
 	uint32_t place_table; /* table + 1; 0 = no mapping here */
 	uint32_t more;        /* pool index of a mapping node; 0 = none */
 };
@@ -80,10 +92,104 @@ struct segment {
 	uint64_t start, end;
 };
 
+struct unique {
+	struct record head;
+	uint64_t paddr;
+};
+
+struct list {
+	struct record head;
+	uint64_t tag; /* 0 until the first insert */
+	uint64_t length;
+	uint64_t checked_out; /* a cursor has it */
+	uint64_t index;       /* of that cursor */
+	uint64_t first, last; /* frame number + 1; 0 = empty */
+};
+
 struct area {
 	struct record head;
 	uint64_t start, end, refs;
 };
+
+struct vm_space {
+	struct record head;
+	uint64_t root;
+	uint64_t handle; /* 1, or 0 after drop while a CPU still runs on it */
+	uint64_t cpus;   /* CPUs on which it is active, as bits */
+	uint64_t users;  /* cursors, readers and writers that refer to it */
+	uint64_t io_first, io_last, io_count; /* its I/O entries */
+};
+
+/* One entry of a space's I/O list. */
+struct io_entry {
+	struct record head;
+	uint64_t space, position;
+	uint64_t paddr, size, cache, area, offset;
+	uint64_t next;
+};
+
+/* A user cursor between operations; see struct cursor in pagetable.h. */
+struct cursor_record {
+	struct record head;
+	uint64_t space, mutable, start, end, va;
+	uint64_t level, guard_level;
+	uint64_t path[LEVELS_MAX + 1];
+};
+
+#define FLUSH_PAGES 32u /* a stack of that many pages is "all" */
+
+struct flush_stack {
+	uint64_t all;
+	uint64_t count;
+	struct {
+		uint64_t va, pages;
+	} op[FLUSH_PAGES - 1];
+};
+
+/* What a mutable cursor has to flush; exists unless it is empty.  Its id is the cursor's. */
+struct flusher {
+	struct record head;
+	struct flush_stack stack;
+	uint64_t sent; /* CPUs, as bits */
+};
+
+/* A simulated CPU; its id is its number + 1. */
+struct cpu {
+	struct record head;
+	uint64_t active; /* vm_space, 0 = kernel table only */
+	uint64_t ipi;
+	struct flush_stack queue;
+	uint64_t kept_first, kept_last, kept_count;
+};
+
+/* A reference that a CPU's queue keeps until it has flushed. */
+struct kept {
+	struct record head;
+	uint64_t is_node;
+	uint64_t paddr;
+	uint64_t next;
+};
+
+struct tlb_entry {
+	struct record head;
+	uint64_t cpu, table, va, size, paddr, prop, tracked;
+};
+
+/* A reader or a writer. */
+struct vm_io {
+	struct record head;
+	uint64_t space; /* 0 = kernel */
+	uint64_t va, end;
+	uint64_t fallible;
+};
+
+struct iomem {
+	struct record head;
+	uint64_t area, paddr, size, cache, offset;
+};
+
+/* Kinds of records without ids of their own in the interface. */
+enum { REC_IO_ENTRY = KVMS_ID_KINDS, REC_FLUSHER, REC_CPU, REC_KEPT, REC_TLB, REC_KINDS };
 
 /* ---- Id tables: id -> record, ids never reused (idtab.c) ---------------- */
 
@@ -119,12 +225,19 @@ struct pool {
 };
 
 /* Ordered sets of disjoint address ranges (extent.c). */
-enum extent_set { SET_FREE_VA, SET_AREAS, SET_FREE_MMIO0, SET_FREE_MMIO1, EXTENT_SETS };
+enum extent_set {
+	SET_FREE_VA,
+	SET_AREAS,
+	SET_FREE_MMIO0,
+	SET_FREE_MMIO1,
+	SET_TLB, /* and one for each further CPU */
+	EXTENT_SETS = SET_TLB + 64
+};
 
 struct extent {
 	uint64_t start, end;
 	uint64_t longest; /* largest end - start in the sub-tree */
-	uint64_t id;      /* SET_AREAS: the area */
+	uint64_t id;      /* SET_AREAS: the area; SET_TLB: the entry */
 	uint32_t left, right;
 	uint32_t priority;
 	uint8_t set;
@@ -151,15 +264,16 @@ union totals {
 		uint64_t frames, segments, uniques, lists, vm_spaces, cursors, areas, readers, writers, iomems;
 		uint64_t leaves_tracked, leaves_untracked, tlb_entries;
 		uint64_t covers; /* sum of C */
+		uint64_t links;  /* sum of L */
 	};
-	uint64_t at[21];
+	uint64_t at[22];
 };
 #define TOTAL_INDEX(name) (offsetof(union totals, name) / sizeof(uint64_t))
-_Static_assert(sizeof(union totals) == 21 * sizeof(uint64_t), "totals have no padding");
+_Static_assert(sizeof(union totals) == 22 * sizeof(uint64_t), "totals have no padding");
 
 /* Every scalar that a step may change. */
 struct live {
-	uint64_t next_id[KVMS_ID_KINDS];
+	uint64_t next_id[REC_KINDS];
 	union totals totals;
 	uint64_t kernel_root;
 	uint64_t current_cpu;
@@ -221,11 +335,12 @@ struct kvms {
 	const struct kvms_range *vmalloc;
 	uint64_t vmalloc_count;
 	uint64_t linear_base;
+	uint64_t mmio_end; /* end of the upper I/O window */
 	struct kvms_op config;
 	uint64_t *config_list;
 	uint64_t *config_element; /* the configuration as the digest's element */
 	unsigned config_element_count;
-	uint64_t config_sum; /* digest of the configuration and CPUs */
+	uint64_t config_sum; /* digest of the configuration */
 	uint64_t (*outs)[2]; /* outcome set of each op, as bits */
 
 	/* simulated memory: page tables and data; one page more than max_paddr */
@@ -238,7 +353,7 @@ struct kvms {
 	struct bitmap used;    /* slots not in the default state */
 	struct bitmap written; /* pages that may hold a non-zero word */
 
-	struct idtab ids[KVMS_ID_KINDS];
+	struct idtab ids[REC_KINDS];
 	struct pool pools[POOLS];
 	uint32_t buckets; /* of the mapping hash; a power of two */
 
@@ -248,6 +363,8 @@ struct kvms {
 	uint32_t dirty_capacity;
 	uint64_t *scratch;
 	size_t scratch_capacity;
+	uint64_t *element; /* an element of varying length, while it is put together */
+	size_t element_capacity;
 	struct sorting *sorting; /* for what only reads the store, but has to sort */
 	jmp_buf nomem; /* where a step goes when the host has no memory ... */
 	bool can_leave; /* ... if it may */
@@ -287,25 +404,41 @@ word_at(const struct kvms *s, uint64_t paddr)
 void word_set(struct kvms *s, uint64_t paddr, uint64_t word);
 /* Make every byte of a page zero. */
 void page_zero(struct kvms *s, uint64_t paddr);
+/* Move bytes in and out of [paddr, paddr + size), which lies below max_paddr. */
+void memory_write(struct kvms *s, uint64_t paddr, const void *bytes, uint64_t size);
+void memory_read(const struct kvms *s, uint64_t paddr, void *bytes, uint64_t size);
+void memory_zero(struct kvms *s, uint64_t paddr, uint64_t size);
 
 /* ---- idtab.c: id -> record -------------------------------------------------- */
 
-const void *record_at(const struct kvms *s, enum kvms_kind kind, uint64_t id); /* NULL if not live */
-void *record_mut(struct kvms *s, enum kvms_kind kind, uint64_t id);            /* live, saved for undo */
-uint64_t record_new(struct kvms *s, enum kvms_kind kind, void **record);       /* next id; zeroed but live */
-void record_end(struct kvms *s, enum kvms_kind kind, uint64_t id);
+const void *record_at(const struct kvms *s, unsigned kind, uint64_t id); /* NULL if not live */
+void *record_mut(struct kvms *s, unsigned kind, uint64_t id);            /* live, saved for undo */
+uint64_t record_new(struct kvms *s, unsigned kind, void **record);       /* next id; zeroed but live */
+void record_end(struct kvms *s, unsigned kind, uint64_t id);
 /* The least live id >= from, or 0. */
-uint64_t record_next(const struct kvms *s, enum kvms_kind kind, uint64_t from);
+uint64_t record_next(const struct kvms *s, unsigned kind, uint64_t from);
 /* Content of a record, live or not; NULL if its leaf does not exist. */
-void *record_raw(const struct kvms *s, enum kvms_kind kind, uint64_t id);
-void record_restored(struct kvms *s, enum kvms_kind kind, uint64_t id, bool was_live);
+void *record_raw(const struct kvms *s, unsigned kind, uint64_t id);
+void record_restored(struct kvms *s, unsigned kind, uint64_t id, bool was_live);
 /* A live record with this very id, for loading a saved state. */
-void *record_put(struct kvms *s, enum kvms_kind kind, uint64_t id);
-void idtab_reclaim(struct kvms *s, enum kvms_kind kind, uint64_t id);
+void *record_put(struct kvms *s, unsigned kind, uint64_t id);
+void idtab_reclaim(struct kvms *s, unsigned kind, uint64_t id);
 void idtab_free(struct idtab *t);
 
 #define FRAME(s, id) ((const struct frame *)record_at(s, KVMS_ID_FRAME, id))
 #define SEGMENT(s, id) ((const struct segment *)record_at(s, KVMS_ID_SEGMENT, id))
+#define UNIQUE(s, id) ((const struct unique *)record_at(s, KVMS_ID_UNIQUE, id))
+#define LIST(s, id) ((const struct list *)record_at(s, KVMS_ID_LIST, id))
+#define VM_SPACE(s, id) ((const struct vm_space *)record_at(s, KVMS_ID_VM_SPACE, id))
+#define CURSOR(s, id) ((const struct cursor_record *)record_at(s, KVMS_ID_CURSOR, id))
+#define FLUSHER(s, id) ((const struct flusher *)record_at(s, REC_FLUSHER, id))
+#define CPU(s, number) ((const struct cpu *)record_at(s, REC_CPU, (number) + 1))
+#define KEPT(s, id) ((const struct kept *)record_at(s, REC_KEPT, id))
+#define TLB(s, id) ((const struct tlb_entry *)record_at(s, REC_TLB, id))
+#define IO_ENTRY(s, id) ((const struct io_entry *)record_at(s, REC_IO_ENTRY, id))
+#define READER(s, id) ((const struct vm_io *)record_at(s, KVMS_ID_READER, id))
+#define WRITER(s, id) ((const struct vm_io *)record_at(s, KVMS_ID_WRITER, id))
+#define IOMEM(s, id) ((const struct iomem *)record_at(s, KVMS_ID_IOMEM, id))
 #define AREA(s, id) ((const struct area *)record_at(s, KVMS_ID_AREA, id))
 
 /* ---- pool.c ------------------------------------------------------------------ */
@@ -382,6 +515,17 @@ slot_is_shared(const struct kvms *s, const struct slot *sl)
 {
 	return slot_rc(sl) >= 1 && slot_rc(sl) <= s->rc_max;
 }
+/* Users of a slot by kind, as kept. */
+struct users {
+	uint32_t handles, mappings, covers, kept, unique, listed;
+};
+static inline struct users
+slot_users(const struct slot *sl)
+{
+	if (sl->listed != 0)
+		return (struct users){ .unique = sl->unique, .listed = sl->listed };
+	return (struct users){ sl->handles, sl->mappings, sl->covers, sl->kept, sl->unique, sl->listed };
+}
 struct slot *slot_mut(struct kvms *s, uint64_t index);
 /* Bring the used bitmap in line with a slot. */
 void slot_sync(struct kvms *s, uint64_t index);
@@ -401,8 +545,8 @@ void handle_end(struct kvms *s, uint64_t id);        /* H - 1, id ends */
 /* ---- digest.c -------------------------------------------------------------------------- */
 
 uint64_t digest_mix(const uint64_t *words, unsigned count);
-uint64_t digest_config(const struct kvms *s);
-uint64_t digest_of(const struct kvms *s, enum undo_type type, unsigned which, uint64_t key);
+uint64_t digest_config(struct kvms *s);
+uint64_t digest_of(struct kvms *s, enum undo_type type, unsigned which, uint64_t key);
 void digest_touch(struct kvms *s, enum undo_type type, unsigned which, uint64_t key);
 /* Add what the dirty records have become; between steps only, for undoing could not take it back. */
 void digest_sync(struct kvms *s);
@@ -425,6 +569,8 @@ void finding_add(struct kvms_findings *f, unsigned law, uint64_t object, uint64_
 
 /* ---- inspect.c ----------------------------------------------------------------------------- */
 
+/* Room for a payload of "size" bytes (KVMS_BYTES), zeroed. */
+unsigned char *payload_bytes(struct kvms *s, struct kvms_outcome *out, uint64_t size);
 /* Append words to an outcome's payload. */
 void payload_add(struct kvms *s, struct kvms_outcome *out, const uint64_t *words, unsigned count);
 uint64_t *scratch_need(struct kvms *s, size_t words);

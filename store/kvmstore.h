@@ -76,9 +76,14 @@ enum kvms_type {
 	KVMS_FRAME_KIND, /* untyped 1, typed 2, link 3 */
 	KVMS_SLOT_KIND,  /* none 0, untyped, typed, link, node 4, boot 5 */
 	KVMS_USAGE,
+	KVMS_BOOT_USAGE, /* what boot_reserve may give: Reserved 1, Kernel 5, Meta 4, MMIO 6 */
 	KVMS_CACHE,
 	KVMS_CACHE_KEEP,
 	KVMS_GLOBAL,
+	KVMS_FLUSH_KIND,
+	KVMS_ACCESS,
+	KVMS_MODE,
+	KVMS_HIT,
 	/* lists: element words in brackets */
 	KVMS_BYTES,    /* the count is in bytes; packed 8 to a word, memory order */
 	KVMS_IDS,      /* [id] of the field's kind */
@@ -352,7 +357,8 @@ bool kvms_check_all(struct kvms *s, struct kvms_findings *findings);
 /*
  * Visit every element of the state as the digest defines them: a tag and its
  * key and field words.  Order: by tag, then by key.  Words of page-table
- * nodes (tag 3) are visited too.  Stops early if "visit" returns false.
+ * nodes (tag 3) are visited too.  Stops early if "visit" returns false, or if
+ * the host has no memory; then it returns false.
  */
 typedef bool kvms_visitor(void *arg, const uint64_t *words, unsigned count);
 bool kvms_visit(struct kvms *s, kvms_visitor *visit, void *arg);
@@ -368,7 +374,11 @@ struct kvms_extent {
 	bool tracked;
 };
 
-/* Visit the leaves of a table in ascending order, as maximal runs. */
+/*
+ * Visit the leaves of a table in ascending order, as maximal runs.  The
+ * property is the one that encodes to the word, also where reading it back
+ * loses something (loongarch64: uc reads as wb).
+ */
 typedef bool kvms_extent_visitor(void *arg, const struct kvms_extent *run);
 bool kvms_extents(struct kvms *s, uint64_t table, kvms_extent_visitor *visit, void *arg);
 
@@ -379,6 +389,7 @@ struct kvms_node_place {
 	uint64_t va;
 	unsigned level;
 };
+/* False if there is no node there, or if it hangs in no table any more (a detached sub-tree). */
 bool kvms_node_find(const struct kvms *s, uint64_t paddr, struct kvms_node_place *place);
 
 /*

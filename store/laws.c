@@ -8,6 +8,7 @@
  *          (struct audit), which are then compared with the kept ones.
  */
 #include "store/audit.h"
+#include "store/space.h"
 
 #include <string.h>
 
@@ -17,6 +18,16 @@ enum law_number {
 #define LAW_FRAME LAW_SLOT
 #define LAW_SEGMENT LAW_SLOT
 #define LAW_AREA LAW_SLOT
+#define LAW_UNIQUE LAW_SLOT
+#define LAW_LIST LAW_SLOT
+#define LAW_SPACE LAW_SLOT
+#define LAW_CURSOR LAW_SLOT
+#define LAW_VM_IO LAW_SLOT
+#define LAW_IOMEM LAW_SLOT
+#define LAW_ENTRY LAW_SLOT
+#define LAW_CPU LAW_SLOT
+#define LAW_KEPT LAW_SLOT
+#define LAW_TLB LAW_SLOT
 #define LAW_BLOCK LAW_SLOT
 #define LAW_TILES LAW_SLOT
 #define LAW_MMIO LAW_SLOT
@@ -97,11 +108,12 @@ bad(struct check *c, uint64_t object, uint64_t want, uint64_t have)
 static struct tally
 users(const struct check *c, uint64_t i)
 {
-	const struct slot *sl = &c->s->slot[i];
+	struct users u;
 
 	if (c->audit != NULL)
 		return audit_tally(c->audit, i);
-	return (struct tally){ sl->handles, sl->mappings, sl->covers, sl->kept, sl->unique, sl->listed, 0 };
+	u = slot_users(&c->s->slot[i]);
+	return (struct tally){ u.handles, u.mappings, u.covers, u.kept, u.unique, u.listed, 0, 0, 0 };
 }
 
 static uint64_t
@@ -223,23 +235,48 @@ SLOT_LAW(meta_node_slot)
 		bad(c, i, sl->usage, sl->level);
 }
 
+/* The space whose root a node is, or NULL. */
+static const struct vm_space *
+space_of_root(const struct kvms *s, uint64_t i)
+{
+	const struct slot *sl = &s->slot[i];
+	const struct vm_space *space = sl->level == s->paging.levels ? VM_SPACE(s, sl->place_table - 1) : NULL;
+
+	return space != NULL && space->root == i * PAGE ? space : NULL;
+}
+
 SLOT_LAW(meta_node_rc)
 {
-	if (sl->usage == USAGE_PAGETABLE && slot_rc(sl) != 1)
-		bad(c, i, 1, slot_rc(sl));
+	const struct vm_space *space = space_of_root(c->s, i);
+	uint64_t want = 1;
+
+	if (sl->usage != USAGE_PAGETABLE)
+		return;
+	if (space != NULL)
+		want += (uint64_t)__builtin_popcountll(space->cpus);
+	if ((sl->bits & SLOT_STRAY) != 0) {
+		if (c->audit == NULL)
+			return; /* which queues keep it only a full check counts */
+		want = audit_tally(c->audit, i).queues;
+		if (want == 0)
+			want = 1; /* inside the sub-tree */
+	}
+	if (slot_rc(sl) != want)
+		bad(c, i, want, slot_rc(sl));
 }
 
 SLOT_LAW(pt_count_consistent)
 {
 	const uint64_t *word = (const uint64_t *)(const void *)(c->s->memory + i * PAGE);
 	const uint64_t mask = c->s->paging.present;
-	unsigned present = 0, from = 0;
+	bool root = sl->level == c->s->paging.levels; /* a root counts its own half */
+	bool kernel = i * PAGE == c->s->live.kernel_root;
+	unsigned present = 0, from = root && kernel ? NODE_ENTRIES / 2 : 0;
+	unsigned end = root && !kernel ? NODE_ENTRIES / 2 : NODE_ENTRIES;
 
 	if (sl->usage != USAGE_PAGETABLE)
 		return;
-	if (i * PAGE == c->s->live.kernel_root)
-		from = NODE_ENTRIES / 2; /* a root counts its own half */
-	for (unsigned k = from; k < NODE_ENTRIES; k++)
+	for (unsigned k = from; k < end; k++)
 		present += (word[k] & mask) != 0;
 	if (present != sl->nr_children)
 		bad(c, i, present, sl->nr_children);
@@ -258,17 +295,90 @@ node_on_walk(const struct kvms *s, const struct slot *sl)
 
 SLOT_LAW(pt_no_orphan)
 {
-	if (sl->usage != USAGE_PAGETABLE || (sl->bits & SLOT_STRAY) != 0)
+	struct tally t;
+
+	if (sl->usage != USAGE_PAGETABLE)
 		return;
-	if (c->audit != NULL ? audit_tally(c->audit, i).designated == 0 : node_on_walk(c->s, sl) != i * PAGE)
+	if (c->audit == NULL) {
+		if ((sl->bits & SLOT_STRAY) == 0 && node_on_walk(c->s, sl) != i * PAGE)
+			bad(c, i, 1, 0);
+		return;
+	}
+	t = audit_tally(c->audit, i);
+	if (t.designated == 0 && !t.detached)
 		bad(c, i, 1, 0);
 }
 
 SLOT_LAW(pt_not_stray)
 {
-	/* no operation of this build detaches a sub-tree and keeps it */
-	if (sl->usage == USAGE_PAGETABLE && (sl->bits & SLOT_STRAY) != 0)
-		bad(c, i, 0, 1);
+	bool stray = (sl->bits & SLOT_STRAY) != 0;
+
+	if (sl->usage != USAGE_PAGETABLE)
+		return;
+	if (c->audit == NULL ? stray && node_on_walk(c->s, sl) == i * PAGE
+			     : stray != (audit_tally(c->audit, i).detached != 0))
+		bad(c, i, !stray, stray);
+}
+
+SLOT_LAW(lock_owner_live)
+{
+	if (slot_lock(sl) != 0 && CURSOR(c->s, slot_lock(sl)) == NULL)
+		bad(c, i, 0, slot_lock(sl));
+}
+
+SLOT_LAW(lock_stray_unlocked)
+{
+	if (sl->usage == USAGE_PAGETABLE && (sl->bits & SLOT_STRAY) != 0 && slot_lock(sl) != 0)
+		bad(c, i, 0, slot_lock(sl));
+}
+
+/* ---- Links: slots on a list ------------------------------------------------------ */
+
+SLOT_LAW(list_in_list_iff_listed)
+{
+	if ((slot_in_list(sl) != 0) != (users(c, i).listed == 1))
+		bad(c, i, users(c, i).listed, slot_in_list(sl));
+}
+
+SLOT_LAW(list_no_stray_links)
+{
+	if (sl->listed && LIST(c->s, sl->link_list) == NULL)
+		bad(c, i, 0, sl->link_list);
+}
+
+SLOT_LAW(list_slot)
+{
+	const struct list *l = sl->listed ? LIST(c->s, sl->link_list) : NULL;
+
+	if (!sl->listed)
+		return;
+	if (slot_rc(sl) != KVMS_RC_UNIQUE || sl->usage != USAGE_FRAME || sl->kind != KIND_LINK ||
+	    (l != NULL && slot_in_list(sl) != l->tag))
+		bad(c, i, l != NULL ? l->tag : 0, slot_in_list(sl));
+}
+
+/* The link of the same list at "at" (frame number + 1), or NULL. */
+static const struct slot *
+link_slot(const struct kvms *s, uint64_t list, uint64_t at)
+{
+	const struct slot *sl = at != 0 && at <= s->slots_count ? &s->slot[at - 1] : NULL;
+
+	return sl != NULL && sl->listed && sl->link_list == list ? sl : NULL;
+}
+
+SLOT_LAW(list_wiring)
+{
+	const struct list *l = sl->listed ? LIST(c->s, sl->link_list) : NULL;
+	const struct slot *prev, *next;
+
+	if (l == NULL)
+		return;
+	prev = link_slot(c->s, sl->link_list, sl->link_prev);
+	next = link_slot(c->s, sl->link_list, sl->link_next);
+	if (sl->link_prev == 0 ? l->first != i + 1 : prev == NULL || prev->link_next != i + 1)
+		bad(c, i, i + 1, sl->link_prev);
+	if (sl->link_next == 0 ? l->last != i + 1 : next == NULL || next->link_prev != i + 1)
+		bad(c, i, i + 1, sl->link_next);
 }
 
 /* ---- Words ---------------------------------------------------------------------- */
@@ -300,12 +410,19 @@ WORD_LAW(pt_child_level)
 		bad(c, paddr, p->level - 1, child->level);
 }
 
+/* True for the kernel half of a user root: copies of the kernel root's words. */
+static bool
+is_copy(const struct check *c, const struct place *p)
+{
+	return p->table != KERNEL_TABLE && p->level == c->s->paging.levels && p->index >= NODE_ENTRIES / 2;
+}
+
 WORD_LAW(pt_node_unique)
 {
 	const struct slot *child = child_slot(c, p);
 	uint64_t index = pte_table_paddr(&c->s->paging, p->word) / PAGE;
 
-	if (p->level == 1 || child == NULL || child->usage != USAGE_PAGETABLE)
+	if (p->level == 1 || is_copy(c, p) || child == NULL || child->usage != USAGE_PAGETABLE)
 		return;
 	/* a full check counts who designates the node; a touched one knows where it belongs */
 	if (c->audit != NULL ? audit_tally(c->audit, index).designated > 1
@@ -321,6 +438,8 @@ WORD_LAW(pt_kernel_top_nodes)
 
 WORD_LAW(pt_top_range)
 {
+	if (is_copy(c, p) && p->word != word_at(c->s, word_paddr(c->s->live.kernel_root, p->index)))
+		bad(c, paddr, word_at(c->s, word_paddr(c->s->live.kernel_root, p->index)), p->word);
 	if (p->node == c->s->live.kernel_root && p->index < NODE_ENTRIES / 2 && p->kind != PTE_ABSENT)
 		bad(c, paddr, 0, p->word);
 }
@@ -333,7 +452,7 @@ WORD_LAW(pt_level1_has_no_child)
 
 WORD_LAW(pt_word_canonical)
 {
-	uint64_t again = 0;
+	uint64_t again = 0, lossy = 0;
 	unsigned name = O_ok;
 
 	if (p->kind == PTE_LEAF) {
@@ -343,19 +462,23 @@ WORD_LAW(pt_word_canonical)
 	} else if (p->kind == PTE_TABLE) {
 		again = pte_encode_table(&c->s->paging, pte_table_paddr(&c->s->paging, p->word));
 	}
-	if (name != O_ok || again != p->word)
+	if (p->kind == PTE_LEAF)
+		lossy = pte_lossy_bits(&c->s->paging);
+	if (name != O_ok || ((again ^ p->word) & ~lossy) != 0)
 		bad(c, paddr, again, p->word);
 }
 
 WORD_LAW(pt_leaf_level)
 {
-	if (p->kind == PTE_LEAF && p->level > c->s->paging.highest_leaf)
-		bad(c, paddr, c->s->paging.highest_leaf, p->level);
+	unsigned most = p->table == KERNEL_TABLE ? c->s->paging.highest_leaf : 1;
+
+	if (p->kind == PTE_LEAF && p->level > most)
+		bad(c, paddr, most, p->level);
 }
 
 WORD_LAW(pt_leaf_aligned)
 {
-	if (p->kind == PTE_LEAF && pte_leaf_address(&c->s->paging, p->word) % page_size(p->level) != 0)
+	if (p->kind == PTE_LEAF && pte_leaf_address(&c->s->paging, p->word, p->level) % page_size(p->level) != 0)
 		bad(c, paddr, page_size(p->level), p->word);
 }
 
@@ -431,6 +554,38 @@ WORD_LAW(area_boot_leaves)
 		bad(c, paddr, p->va, p->word);
 }
 
+/* True, and where it leads, for an untracked leaf of a user table. */
+static bool
+io_leaf(const struct check *c, const struct place *p, uint64_t *leaf_paddr)
+{
+	return p->kind == PTE_LEAF && p->table != KERNEL_TABLE && !place_tracked(c, p, leaf_paddr);
+}
+
+WORD_LAW(pt_io_leaf_not_ram)
+{
+	uint64_t io;
+
+	if (io_leaf(c, p, &io) && io < c->s->max_paddr)
+		bad(c, paddr, c->s->max_paddr, io);
+}
+
+WORD_LAW(vspace_iomem_listed)
+{
+	const struct vm_space *space;
+	uint64_t io, entry, left;
+
+	if (!io_leaf(c, p, &io))
+		return;
+	space = VM_SPACE(c->s, p->table);
+	left = space != NULL ? space->io_count : 0;
+	for (entry = left > 0 ? space->io_first : 0; IO_ENTRY(c->s, entry) != NULL && left-- > 0;
+	     entry = IO_ENTRY(c->s, entry)->next)
+		if (io >= (IO_ENTRY(c->s, entry)->paddr & ~(uint64_t)(PAGE - 1)) &&
+		    io < IO_ENTRY(c->s, entry)->paddr + IO_ENTRY(c->s, entry)->size)
+			return;
+	bad(c, paddr, 1, io);
+}
+
 /* ---- Handles ----------------------------------------------------------------------- */
 
 static void
@@ -487,9 +642,337 @@ law_area_disjoint(struct check *c, uint64_t id, const struct area *a)
 static void
 law_area_refs(struct check *c, uint64_t id, const struct area *a)
 {
-	/* no operation of this build makes an I/O handle */
-	if (a->refs != 0)
-		bad(c, id, 0, a->refs);
+	/* who names an area only a full check counts */
+	if (c->audit != NULL && a->refs != audit_count(&c->audit->io_refs, id))
+		bad(c, id, audit_count(&c->audit->io_refs, id), a->refs);
+}
+
+static void
+law_region_unique_valid(struct check *c, uint64_t id, const struct unique *u)
+{
+	if (u->paddr % PAGE != 0 || u->paddr >= c->s->max_paddr)
+		bad(c, id, c->s->max_paddr, u->paddr);
+}
+
+/* ---- Lists ------------------------------------------------------------------------------ */
+
+static void
+law_list_size(struct check *c, uint64_t id, const struct list *l)
+{
+	uint64_t reached = 0, at = l->first;
+
+	if (c->audit == NULL)
+		return; /* walking a list for each touch would make every op linear */
+	for (; at != 0 && at <= c->s->slots_count && reached <= l->length && reached <= c->s->slots_count; reached++)
+		at = c->s->slot[at - 1].listed ? c->s->slot[at - 1].link_next : 0;
+	if (reached != l->length || audit_count(&c->audit->links, id) != l->length)
+		bad(c, id, l->length, reached);
+}
+
+static void
+law_list_tag(struct check *c, uint64_t id, const struct list *l)
+{
+	if (l->length > 0 && l->tag == 0)
+		bad(c, id, 1, 0);
+}
+
+static void
+law_list_tags_distinct(struct check *c, uint64_t id, const struct list *l)
+{
+	if (l->tag == 0)
+		return;
+	if (l->tag >= c->s->live.next_id[KVMS_ID_LIST_TAG] ||
+	    (c->audit != NULL && audit_count(&c->audit->tags, l->tag) > 1))
+		bad(c, id, c->s->live.next_id[KVMS_ID_LIST_TAG], l->tag);
+}
+
+static void
+law_list_cursor(struct check *c, uint64_t id, const struct list *l)
+{
+	if (l->index > l->length || (!l->checked_out && l->index != 0))
+		bad(c, id, l->length, l->index);
+}
+
+/* ---- Spaces and cursors ------------------------------------------------------------------- */
+
+static void
+law_vspace_handle_or_active(struct check *c, uint64_t id, const struct vm_space *v)
+{
+	if (!v->handle && v->cpus == 0)
+		bad(c, id, 1, 0);
+}
+
+static void
+law_vspace_iomem_owner(struct check *c, uint64_t id, const struct io_entry *e)
+{
+	if (VM_SPACE(c->s, e->space) == NULL)
+		bad(c, id, 0, e->space);
+}
+
+static void
+law_vspace_iomem_distinct(struct check *c, uint64_t id, const struct io_entry *e)
+{
+	const struct vm_space *space = VM_SPACE(c->s, e->space);
+	uint64_t left = space != NULL ? space->io_count : 0;
+
+	for (uint64_t other = e->next; IO_ENTRY(c->s, other) != NULL && left-- > 0; other = IO_ENTRY(c->s, other)->next)
+		if (IO_ENTRY(c->s, other)->paddr == e->paddr && IO_ENTRY(c->s, other)->size == e->size)
+			bad(c, id, 0, other);
+}
+
+static void
+law_vspace_active_exists(struct check *c, uint64_t id, const struct cpu *cpu)
+{
+	if (cpu->active != 0 && VM_SPACE(c->s, cpu->active) == NULL)
+		bad(c, id, 0, cpu->active);
+}
+
+static void
+law_cursor_space_live(struct check *c, uint64_t id, const struct cursor_record *cur)
+{
+	const struct vm_space *space = VM_SPACE(c->s, cur->space);
+
+	if (space == NULL || !space->handle)
+		bad(c, id, 1, cur->space);
+}
+
+static void
+law_cursor_barrier(struct check *c, uint64_t id, const struct cursor_record *cur)
+{
+	if (cur->start >= cur->end || cur->start % PAGE != 0 || cur->end % PAGE != 0 ||
+	    cur->end - 1 > c->s->paging.user_last)
+		bad(c, id, cur->start, cur->end);
+}
+
+static void
+law_cursor_levels(struct check *c, uint64_t id, const struct cursor_record *cur)
+{
+	if (cur->level < 1 || cur->level > cur->guard_level || cur->guard_level > c->s->paging.levels)
+		bad(c, id, cur->guard_level, cur->level);
+}
+
+static void
+law_cursor_va(struct check *c, uint64_t id, const struct cursor_record *cur)
+{
+	if (cur->va < cur->start || cur->va > cur->end || cur->va % PAGE != 0)
+		bad(c, id, cur->start, cur->va);
+}
+
+static bool
+levels_ok(const struct kvms *s, const struct cursor_record *cur)
+{
+	return cur->level >= 1 && cur->level <= cur->guard_level && cur->guard_level <= s->paging.levels;
+}
+
+static void
+law_cursor_guard_covers(struct check *c, uint64_t id, const struct cursor_record *cur)
+{
+	if (levels_ok(c->s, cur) && ((cur->start ^ (cur->end - 1)) & ~(page_size((unsigned)cur->guard_level + 1) - 1)) != 0)
+		bad(c, id, cur->guard_level, cur->end);
+}
+
+/* The node of a level on the walk to va in a table, NO_NODE if there is none. */
+static uint64_t
+walk_to(const struct kvms *s, uint64_t table, uint64_t va, unsigned level)
+{
+	struct slot place = { .place_table = (uint32_t)table + 1, .place_va = va, .level = (uint8_t)level };
+
+	return node_on_walk(s, &place);
+}
+
+static void
+law_cursor_guard_node(struct check *c, uint64_t id, const struct cursor_record *cur)
+{
+	if (levels_ok(c->s, cur) &&
+	    walk_to(c->s, cur->space, cur->start, (unsigned)cur->guard_level) != cur->path[cur->guard_level])
+		bad(c, id, walk_to(c->s, cur->space, cur->start, (unsigned)cur->guard_level),
+		    cur->path[cur->guard_level]);
+}
+
+static void
+law_cursor_path(struct check *c, uint64_t id, const struct cursor_record *cur)
+{
+	if (!levels_ok(c->s, cur) || cur->va >= cur->end)
+		return;
+	for (unsigned k = (unsigned)cur->level; k <= cur->guard_level; k++)
+		if (walk_to(c->s, cur->space, cur->va, k) != cur->path[k])
+			bad(c, id, walk_to(c->s, cur->space, cur->va, k), cur->path[k]);
+}
+
+/* Below 32 pages in total; "all" has an empty list. */
+static bool
+stack_ok(const struct flush_stack *stack)
+{
+	uint64_t pages = 0;
+
+	if (stack->count > FLUSH_PAGES - 1 || (stack->all && stack->count != 0))
+		return false;
+	for (uint64_t i = 0; i < stack->count; i++)
+		pages += stack->op[i].pages;
+	return pages < FLUSH_PAGES;
+}
+
+static void
+law_cursor_flusher(struct check *c, uint64_t id, const struct cursor_record *cur)
+{
+	const struct flusher *f = FLUSHER(c->s, id);
+
+	if (f == NULL)
+		return;
+	if (!cur->mutable || !stack_ok(&f->stack) || (c->s->ncpu < 64 && f->sent >> c->s->ncpu != 0))
+		bad(c, id, cur->mutable, f->sent);
+}
+
+/* Nodes below one that meet [start, last]: how many the cursor holds, and how many it does not. */
+static void
+count_locked(const struct kvms *s, uint64_t node, unsigned level, uint64_t start, uint64_t last, uint64_t lock,
+	     uint64_t *held, uint64_t *free_nodes)
+{
+	for (unsigned i = entry_index(start, level); level > 1 && i <= entry_index(last, level); i++) {
+		uint64_t word = word_at(s, word_paddr(node, i)), child = pte_table_paddr(&s->paging, word);
+		uint64_t at = (start & ~(page_size(level + 1) - 1)) + i * page_size(level);
+		uint64_t at_last = at + (page_size(level) - 1);
+
+		if (!audit_may_descend(s, word, level))
+			continue;
+		if (slot_lock(&s->slot[child / PAGE]) == lock)
+			(*held)++;
+		else
+			(*free_nodes)++;
+		count_locked(s, child, level - 1, at > start ? at : start, at_last < last ? at_last : last, lock, held,
+			     free_nodes);
+	}
+}
+
+static void
+law_lock_subtree_exact(struct check *c, uint64_t id, const struct cursor_record *cur)
+{
+	uint64_t held = 0, free_nodes = 0, guard;
+
+	/* a touched check cannot know what else the cursor holds, and a large range has many nodes */
+	if (c->audit == NULL || !levels_ok(c->s, cur) || cur->start >= cur->end)
+		return;
+	guard = cur->path[cur->guard_level];
+	if (guard >= c->s->max_paddr || guard % PAGE != 0 || c->s->slot[guard / PAGE].usage != USAGE_PAGETABLE)
+		return;
+	held = slot_lock(&c->s->slot[guard / PAGE]) == id;
+	free_nodes = !held;
+	count_locked(c->s, guard, (unsigned)cur->guard_level, cur->start, cur->end - 1, id, &held, &free_nodes);
+	if (free_nodes != 0 || held != audit_count(&c->audit->locks, id))
+		bad(c, id, audit_count(&c->audit->locks, id), held);
+}
+
+/* ---- Readers, writers, I/O memory ------------------------------------------------------------ */
+
+static void
+law_io_window(struct check *c, uint64_t id, const struct vm_io *io)
+{
+	if (io->va > io->end)
+		bad(c, id, io->end, io->va);
+}
+
+static void
+law_io_user_handle(struct check *c, uint64_t id, const struct vm_io *io)
+{
+	const struct vm_space *space = io->space != 0 ? VM_SPACE(c->s, io->space) : NULL;
+
+	if (io->space != 0 && (space == NULL || !space->handle || io->end > c->s->paging.user_end || !io->fallible))
+		bad(c, id, io->space, io->end);
+}
+
+static void
+law_io_kernel_range(struct check *c, uint64_t id, const struct vm_io *io)
+{
+	if (io->space == 0 && io->va < io->end && (io->va < c->s->paging.space_base || io->end > KERNEL_END_VADDR))
+		bad(c, id, c->s->paging.space_base, io->va);
+}
+
+static void
+law_io_iomem_area(struct check *c, uint64_t id, const struct iomem *m)
+{
+	const struct area *area = AREA(c->s, m->area);
+
+	if (area == NULL || area->refs == 0 || m->offset > area->end - area->start ||
+	    m->size > area->end - area->start - m->offset)
+		bad(c, id, m->area, m->size);
+}
+
+static void
+law_io_iomem_phys(struct check *c, uint64_t id, const struct iomem *m)
+{
+	uint64_t memory_end = (c->s->max_paddr + 0xfffff) & ~UINT64_C(0xfffff), end = m->paddr + m->size;
+	uint64_t high_start = memory_end > 4 * GiB ? memory_end : 4 * GiB;
+	bool low = m->paddr >= memory_end && end <= 4 * GiB, high = m->paddr >= high_start && end <= c->s->mmio_end;
+
+	if (m->size > UINT64_MAX - m->paddr || !(low || high))
+		bad(c, id, memory_end, m->paddr);
+}
+
+/* ---- TLB --------------------------------------------------------------------------------------- */
+
+static void
+law_tlb_shape(struct check *c, uint64_t id, const struct tlb_entry *t)
+{
+	if (t->cpu >= c->s->ncpu || t->size == 0 || (t->size & (t->size - 1)) != 0 || (t->va | t->paddr) % t->size != 0)
+		bad(c, id, t->size, t->va);
+}
+
+static void
+law_tlb_va_disjoint(struct check *c, uint64_t id, const struct tlb_entry *t)
+{
+	const struct extent *next;
+
+	if (t->cpu >= c->s->ncpu)
+		return;
+	next = extent_from(c->s, (enum extent_set)(SET_TLB + t->cpu), t->va + 1);
+	if (next != NULL && next->start - t->va < t->size)
+		bad(c, id, t->va, next->start);
+}
+
+static void
+law_tlb_active_only(struct check *c, uint64_t id, const struct tlb_entry *t)
+{
+	if (t->cpu < c->s->ncpu && t->table != KERNEL_TABLE && CPU(c->s, t->cpu)->active != t->table)
+		bad(c, id, CPU(c->s, t->cpu)->active, t->table);
+}
+
+static void
+law_tlb_live(struct check *c, uint64_t id, const struct tlb_entry *t)
+{
+	const struct slot *sl;
+
+	if (t->table == KERNEL_TABLE || !t->tracked)
+		return;
+	sl = t->paddr < c->s->max_paddr ? &c->s->slot[t->paddr / PAGE] : NULL;
+	if (sl == NULL || sl->usage != USAGE_FRAME || !slot_is_shared(c->s, sl))
+		bad(c, id, USAGE_FRAME, t->paddr);
+}
+
+static void
+law_tlb_backed(struct check *c, uint64_t id, const struct tlb_entry *t)
+{
+	if (t->cpu < c->s->ncpu && t->table != KERNEL_TABLE && !tlb_is_backed(c->s, t))
+		bad(c, id, t->va, t->paddr);
+}
+
+static void
+law_tlb_queue(struct check *c, uint64_t id, const struct cpu *cpu)
+{
+	bool queued = cpu->queue.all || cpu->queue.count != 0 || cpu->kept_count != 0;
+
+	if (!stack_ok(&cpu->queue) || (queued && !cpu->ipi))
+		bad(c, id, queued, cpu->ipi);
+}
+
+static void
+law_tlb_keep_alive(struct check *c, uint64_t id, const struct kept *k)
+{
+	bool fits = k->paddr < c->s->max_paddr && k->paddr % PAGE == 0;
+	const struct slot *sl = fits ? &c->s->slot[k->paddr / PAGE] : NULL;
+
+	if (sl == NULL || (k->is_node ? sl->usage != USAGE_PAGETABLE
+				      : sl->usage != USAGE_FRAME || !slot_is_shared(c->s, sl)))
+		bad(c, id, k->is_node, k->paddr);
 }
 
 static void
@@ -512,7 +995,7 @@ static void
 law_alloc_mmio_blocks(struct check *c, uint64_t start, const struct extent *e, const struct extent *next)
 {
 	uint64_t low = e->set == SET_FREE_MMIO0 ? 0 : 4 * GiB;
-	uint64_t high = e->set == SET_FREE_MMIO0 ? 4 * GiB : UINT64_C(1) << 52;
+	uint64_t high = e->set == SET_FREE_MMIO0 ? 4 * GiB : c->s->mmio_end;
 	uint64_t memory_end = (c->s->max_paddr + 0xfffff) & ~UINT64_C(0xfffff);
 
 	if (low < memory_end)
@@ -571,15 +1054,12 @@ law_region_memory_bounds(struct check *c)
 static void
 law_region_ids_below_next(struct check *c)
 {
-	static const enum kvms_kind kinds[] = { KVMS_ID_FRAME, KVMS_ID_SEGMENT, KVMS_ID_AREA };
+	for (unsigned kind = KVMS_ID_FRAME; kind < KVMS_ID_LIST_TAG; kind++) {
+		uint64_t next = c->s->live.next_id[kind];
 
-	for (unsigned k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
-		uint64_t next = c->s->live.next_id[kinds[k]];
-
-		if (record_at(c->s, kinds[k], 0) != NULL)
+		if (record_at(c->s, kind, 0) != NULL)
 			bad(c, 0, 1, 0);
-		for (uint64_t id = record_next(c->s, kinds[k], next); id != 0;
-		     id = record_next(c->s, kinds[k], id + 1))
+		for (uint64_t id = record_next(c->s, kind, next); id != 0; id = record_next(c->s, kind, id + 1))
 			bad(c, id, next, id);
 	}
 }
@@ -599,18 +1079,24 @@ law_self_counters(struct check *c)
 	const struct kvms *s = c->s;
 
 	for (uint64_t i = audit_next_slot(c->audit, 0); i != BITMAP_NONE; i = audit_next_slot(c->audit, i + 1)) {
-		const struct slot *sl = &s->slot[i];
+		struct users u = slot_users(&s->slot[i]);
 		struct tally t = audit_tally(c->audit, i);
+		bool is_default = slot_is_default(&s->slot[i]);
 
-		if (t.handles != sl->handles || t.mappings != sl->mappings || t.covers != sl->covers ||
-		    t.kept != sl->kept || t.unique != sl->unique || t.listed != sl->listed)
-			bad(c, i, counted(t), (uint64_t)sl->handles + sl->mappings + sl->covers + sl->kept);
-		else if (bitmap_test(&s->used, i) == slot_is_default(sl))
-			bad(c, i, !slot_is_default(sl), bitmap_test(&s->used, i));
+		if (t.handles != u.handles || t.mappings != u.mappings || t.covers != u.covers ||
+		    t.kept != u.kept || t.unique != u.unique || t.listed != u.listed)
+			bad(c, i, counted(t), (uint64_t)u.handles + u.mappings + u.covers + u.kept);
+		else if (bitmap_test(&s->used, i) == is_default)
+			bad(c, i, !is_default, is_default);
 	}
 	for (unsigned i = 0; i < sizeof s->live.totals.at / sizeof s->live.totals.at[0]; i++)
 		if (c->audit->totals.at[i] != s->live.totals.at[i])
 			bad(c, (UINT64_C(1) << 63) + i, c->audit->totals.at[i], s->live.totals.at[i]);
+	for (uint64_t id = record_next(s, KVMS_ID_VM_SPACE, 1); id != 0; id = record_next(s, KVMS_ID_VM_SPACE, id + 1))
+		if (!audit_space_matches(c->audit, id))
+			bad(c, (UINT64_C(1) << 63) + TOTAL_INDEX(vm_spaces), id, 0);
+	if (!audit_kept_matches(c->audit) || !audit_tlb_matches(c->audit))
+		bad(c, (UINT64_C(1) << 63) + TOTAL_INDEX(tlb_entries), 0, 0);
 	if (!audit_index_matches(c->audit))
 		bad(c, (UINT64_C(1) << 63) + TOTAL_INDEX(areas), 0, 0);
 }
@@ -621,6 +1107,16 @@ law_self_counters(struct check *c)
 #undef LAW_FRAME
 #undef LAW_SEGMENT
 #undef LAW_AREA
+#undef LAW_UNIQUE
+#undef LAW_LIST
+#undef LAW_SPACE
+#undef LAW_CURSOR
+#undef LAW_VM_IO
+#undef LAW_IOMEM
+#undef LAW_ENTRY
+#undef LAW_CPU
+#undef LAW_KEPT
+#undef LAW_TLB
 #undef LAW_BLOCK
 #undef LAW_TILES
 #undef LAW_MMIO
@@ -630,6 +1126,16 @@ law_self_counters(struct check *c)
 #define LAW_FRAME(symbol, name, text)
 #define LAW_SEGMENT(symbol, name, text)
 #define LAW_AREA(symbol, name, text)
+#define LAW_UNIQUE(symbol, name, text)
+#define LAW_LIST(symbol, name, text)
+#define LAW_SPACE(symbol, name, text)
+#define LAW_CURSOR(symbol, name, text)
+#define LAW_VM_IO(symbol, name, text)
+#define LAW_IOMEM(symbol, name, text)
+#define LAW_ENTRY(symbol, name, text)
+#define LAW_CPU(symbol, name, text)
+#define LAW_KEPT(symbol, name, text)
+#define LAW_TLB(symbol, name, text)
 #define LAW_BLOCK(symbol, name, text)
 #define LAW_TILES(symbol, name, text)
 #define LAW_MMIO(symbol, name, text)
@@ -672,34 +1178,169 @@ run_word(struct check *c, uint64_t node, unsigned index)
 }
 
 static void
-run_frame(struct check *c, uint64_t id, const struct frame *f)
+run_frame(struct check *c, uint64_t id, const void *record)
 {
+	const struct frame *r = record;
+
 #undef LAW_FRAME
-#define LAW_FRAME(symbol, name, text) RUN(symbol, id, f);
+#define LAW_FRAME(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
 #undef LAW_FRAME
 #define LAW_FRAME(symbol, name, text)
 }
 
 static void
-run_segment(struct check *c, uint64_t id, const struct segment *g)
+run_segment(struct check *c, uint64_t id, const void *record)
 {
+	const struct segment *r = record;
+
 #undef LAW_SEGMENT
-#define LAW_SEGMENT(symbol, name, text) RUN(symbol, id, g);
+#define LAW_SEGMENT(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
 #undef LAW_SEGMENT
 #define LAW_SEGMENT(symbol, name, text)
 }
 
 static void
-run_area(struct check *c, uint64_t id, const struct area *a)
+run_unique(struct check *c, uint64_t id, const void *record)
 {
+	const struct unique *r = record;
+
+#undef LAW_UNIQUE
+#define LAW_UNIQUE(symbol, name, text) RUN(symbol, id, r);
+#include "store/invariants.def"
+#undef LAW_UNIQUE
+#define LAW_UNIQUE(symbol, name, text)
+}
+
+static void
+run_list(struct check *c, uint64_t id, const void *record)
+{
+	const struct list *r = record;
+
+#undef LAW_LIST
+#define LAW_LIST(symbol, name, text) RUN(symbol, id, r);
+#include "store/invariants.def"
+#undef LAW_LIST
+#define LAW_LIST(symbol, name, text)
+}
+
+static void
+run_space(struct check *c, uint64_t id, const void *record)
+{
+	const struct vm_space *r = record;
+
+#undef LAW_SPACE
+#define LAW_SPACE(symbol, name, text) RUN(symbol, id, r);
+#include "store/invariants.def"
+#undef LAW_SPACE
+#define LAW_SPACE(symbol, name, text)
+}
+
+static void
+run_cursor(struct check *c, uint64_t id, const void *record)
+{
+	const struct cursor_record *r = record;
+
+#undef LAW_CURSOR
+#define LAW_CURSOR(symbol, name, text) RUN(symbol, id, r);
+#include "store/invariants.def"
+#undef LAW_CURSOR
+#define LAW_CURSOR(symbol, name, text)
+}
+
+static void
+run_area(struct check *c, uint64_t id, const void *record)
+{
+	const struct area *r = record;
+
 #undef LAW_AREA
-#define LAW_AREA(symbol, name, text) RUN(symbol, id, a);
+#define LAW_AREA(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
 #undef LAW_AREA
 #define LAW_AREA(symbol, name, text)
 }
+
+static void
+run_vm_io(struct check *c, uint64_t id, const void *record)
+{
+	const struct vm_io *r = record;
+
+#undef LAW_VM_IO
+#define LAW_VM_IO(symbol, name, text) RUN(symbol, id, r);
+#include "store/invariants.def"
+#undef LAW_VM_IO
+#define LAW_VM_IO(symbol, name, text)
+}
+
+static void
+run_iomem(struct check *c, uint64_t id, const void *record)
+{
+	const struct iomem *r = record;
+
+#undef LAW_IOMEM
+#define LAW_IOMEM(symbol, name, text) RUN(symbol, id, r);
+#include "store/invariants.def"
+#undef LAW_IOMEM
+#define LAW_IOMEM(symbol, name, text)
+}
+
+static void
+run_entry(struct check *c, uint64_t id, const void *record)
+{
+	const struct io_entry *r = record;
+
+#undef LAW_ENTRY
+#define LAW_ENTRY(symbol, name, text) RUN(symbol, id, r);
+#include "store/invariants.def"
+#undef LAW_ENTRY
+#define LAW_ENTRY(symbol, name, text)
+}
+
+static void
+run_cpu(struct check *c, uint64_t id, const void *record)
+{
+	const struct cpu *r = record;
+
+#undef LAW_CPU
+#define LAW_CPU(symbol, name, text) RUN(symbol, id, r);
+#include "store/invariants.def"
+#undef LAW_CPU
+#define LAW_CPU(symbol, name, text)
+}
+
+static void
+run_kept(struct check *c, uint64_t id, const void *record)
+{
+	const struct kept *r = record;
+
+#undef LAW_KEPT
+#define LAW_KEPT(symbol, name, text) RUN(symbol, id, r);
+#include "store/invariants.def"
+#undef LAW_KEPT
+#define LAW_KEPT(symbol, name, text)
+}
+
+static void
+run_tlb(struct check *c, uint64_t id, const void *record)
+{
+	const struct tlb_entry *r = record;
+
+#undef LAW_TLB
+#define LAW_TLB(symbol, name, text) RUN(symbol, id, r);
+#include "store/invariants.def"
+#undef LAW_TLB
+#define LAW_TLB(symbol, name, text)
+}
+
+/* The laws of a record, by its kind. */
+static void (*const run_record[REC_KINDS])(struct check *, uint64_t, const void *) = {
+	[KVMS_ID_FRAME] = run_frame,	[KVMS_ID_SEGMENT] = run_segment, [KVMS_ID_UNIQUE] = run_unique,
+	[KVMS_ID_LIST] = run_list,	[KVMS_ID_VM_SPACE] = run_space,	 [KVMS_ID_CURSOR] = run_cursor,
+	[KVMS_ID_AREA] = run_area,	[KVMS_ID_READER] = run_vm_io,	 [KVMS_ID_WRITER] = run_vm_io,
+	[KVMS_ID_IOMEM] = run_iomem,	[REC_IO_ENTRY] = run_entry,	 [REC_CPU] = run_cpu,
+	[REC_KEPT] = run_kept,		[REC_TLB] = run_tlb,
+};
 
 static void
 run_block(struct check *c, const struct extent *e, const struct extent *next)
@@ -744,20 +1385,18 @@ run_store(struct check *c)
 /* ---- Touched ------------------------------------------------------------------------------------ */
 
 static void
-touched_record(struct check *c, enum kvms_kind kind, uint64_t id)
+touched_record(struct check *c, unsigned kind, uint64_t id)
 {
 	const void *record = record_at(c->s, kind, id);
 
 	if (record == NULL)
 		return;
-	if (kind == KVMS_ID_FRAME)
-		run_frame(c, id, record);
-	if (kind == KVMS_ID_SEGMENT)
-		run_segment(c, id, record);
-	if (kind == KVMS_ID_AREA) {
-		run_area(c, id, record);
+	if (run_record[kind] != NULL)
+		run_record[kind](c, id, record);
+	if (kind == REC_FLUSHER && CURSOR(c->s, id) != NULL)
+		run_cursor(c, id, CURSOR(c->s, id));
+	if (kind == KVMS_ID_AREA)
 		run_tiles(c, ((const struct area *)record)->start, ((const struct area *)record)->end);
-	}
 }
 
 static void
@@ -765,7 +1404,7 @@ touched_extent(struct check *c, uint32_t index)
 {
 	const struct extent *e = extent_at(c->s, index), *next;
 
-	if (!e->live || e->set == SET_AREAS)
+	if (!e->live || e->set == SET_AREAS || e->set >= SET_TLB)
 		return;
 	next = extent_from(c->s, e->set, e->start + 1);
 	if (e->set == SET_FREE_VA) {
@@ -821,7 +1460,7 @@ laws_touched(struct kvms *s, struct kvms_findings *f)
 /* ---- Full ---------------------------------------------------------------------------------------- */
 
 static void
-full_words(struct check *c, uint64_t node, unsigned level)
+full_words(struct check *c, uint64_t table, uint64_t node, unsigned level)
 {
 	bool root = level == c->s->paging.levels;
 
@@ -831,8 +1470,10 @@ full_words(struct check *c, uint64_t node, unsigned level)
 		if (word == 0 && !root)
 			continue;
 		run_word(c, node, i);
+		if (root && table != KERNEL_TABLE && i >= NODE_ENTRIES / 2)
+			continue; /* the kernel's nodes */
 		if (audit_may_descend(c->s, word, level))
-			full_words(c, pte_table_paddr(&c->s->paging, word), level - 1);
+			full_words(c, table, pte_table_paddr(&c->s->paging, word), level - 1);
 	}
 }
 
@@ -855,11 +1496,11 @@ full_extents(struct check *c)
 	}
 }
 
-/* The root is designated by no word: judge it here for the laws about what is designated. */
+/* A root is designated by no word: judge it here for the laws about what is designated. */
 static void
-full_root(struct check *c)
+full_table(struct check *c, uint64_t table)
 {
-	uint64_t root = c->s->live.kernel_root;
+	uint64_t root = table_root(c->s, table);
 
 	if (root >= c->s->max_paddr || c->s->slot[root / PAGE].usage != USAGE_PAGETABLE) {
 		c->law = LAW_pt_child_is_node;
@@ -871,7 +1512,7 @@ full_root(struct check *c)
 		bad(c, root, c->s->paging.levels, c->s->slot[root / PAGE].level);
 		return;
 	}
-	full_words(c, root, c->s->paging.levels);
+	full_words(c, table, root, c->s->paging.levels);
 }
 
 void
@@ -883,13 +1524,13 @@ laws_full(struct kvms *s, struct kvms_findings *f)
 	audit_make(s, &audit);
 	for (uint64_t i = audit_next_slot(&audit, 0); i != BITMAP_NONE; i = audit_next_slot(&audit, i + 1))
 		run_slot(&c, i);
-	full_root(&c);
-	for (uint64_t id = record_next(s, KVMS_ID_FRAME, 0); id != 0; id = record_next(s, KVMS_ID_FRAME, id + 1))
-		run_frame(&c, id, FRAME(s, id));
-	for (uint64_t id = record_next(s, KVMS_ID_SEGMENT, 0); id != 0; id = record_next(s, KVMS_ID_SEGMENT, id + 1))
-		run_segment(&c, id, SEGMENT(s, id));
-	for (uint64_t id = record_next(s, KVMS_ID_AREA, 0); id != 0; id = record_next(s, KVMS_ID_AREA, id + 1))
-		run_area(&c, id, AREA(s, id));
+	full_table(&c, KERNEL_TABLE);
+	for (uint64_t id = record_next(s, KVMS_ID_VM_SPACE, 0); id != 0; id = record_next(s, KVMS_ID_VM_SPACE, id + 1))
+		full_table(&c, id);
+	for (unsigned kind = 0; kind < REC_KINDS; kind++)
+		for (uint64_t id = run_record[kind] != NULL ? record_next(s, kind, 0) : 0; id != 0;
+		     id = record_next(s, kind, id + 1))
+			run_record[kind](&c, id, record_at(s, kind, id));
 	full_extents(&c);
 	run_store(&c);
 	audit_free(&audit);

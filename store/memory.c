@@ -74,3 +74,52 @@ page_zero(struct kvms *s, uint64_t paddr)
 			word_set(s, at, 0);
 	bitmap_clear(&s->written, paddr / PAGE);
 }
+
+/* Replace bytes [offset, offset + count) of the word at "at". */
+static void
+word_patch(struct kvms *s, uint64_t at, unsigned offset, unsigned count, const unsigned char *bytes)
+{
+	uint64_t word = word_at(s, at);
+
+	memcpy((unsigned char *)&word + offset, bytes, count);
+	word_set(s, at, word);
+}
+
+void
+memory_write(struct kvms *s, uint64_t paddr, const void *bytes, uint64_t size)
+{
+	const unsigned char *from = bytes;
+
+	while (size > 0) {
+		unsigned offset = (unsigned)(paddr % 8);
+		unsigned count = size < 8 - offset ? (unsigned)size : 8 - offset;
+
+		word_patch(s, paddr - offset, offset, count, from);
+		from += count;
+		paddr += count;
+		size -= count;
+	}
+}
+
+void
+memory_read(const struct kvms *s, uint64_t paddr, void *bytes, uint64_t size)
+{
+	memcpy(bytes, s->memory + paddr, (size_t)size);
+}
+
+void
+memory_zero(struct kvms *s, uint64_t paddr, uint64_t size)
+{
+	static const unsigned char zeros[PAGE];
+
+	while (size > 0) {
+		uint64_t count = PAGE - paddr % PAGE < size ? PAGE - paddr % PAGE : size;
+
+		if (count == PAGE)
+			page_zero(s, paddr);
+		else if (bitmap_test(&s->written, paddr / PAGE))
+			memory_write(s, paddr, zeros, count);
+		paddr += count;
+		size -= count;
+	}
+}

@@ -27,11 +27,22 @@
 	void post_##name(UNUSED_OK union totals *want, UNUSED_OK const struct args_##name *a,                          \
 			 UNUSED_OK const struct reply_##name *r)
 
+/* Presence bit of a reply's field. */
+#define REPLY_BIT(op, field) (UINT64_C(1) << (offsetof(struct reply_##op, field) / sizeof(uint64_t)))
+
 #define KVMS_OP(code, name, args, results, outs, moves, mirrors, summary)                                              \
 	PRE(name);                                                                                                     \
 	STEP(name);                                                                                                    \
 	POST(name);
 #include "store/ops.def"
 #undef KVMS_OP
+
+/* ---- Shared between files of ops ------------------------------------------- */
+
+/* Errors of claiming every frame of [start, end), or O_ok. */
+unsigned frames_check(const struct kvms *s, uint64_t start, uint64_t end);
+/* A new unique handle on a slot that is UNIQUE; end one, which gives its paddr. */
+uint64_t unique_new(struct kvms *s, uint64_t paddr);
+uint64_t unique_end(struct kvms *s, uint64_t id);
 
 #endif /* KVMS_OP_H */

@@ -1,4 +1,4 @@
-/* Frames and segments: docs/trace-format.md. */
+/* Frames: docs/ops.md. */
 #include "store/op.h"
 
 PRE(frame_from_unused)
@@ -116,72 +116,49 @@ POST(frame_alloc)
 	want->unused--;
 }
 
-/* ---- Segments ------------------------------------------------------------- */
+/* ---- Sharing a unique frame ------------------------------------------------- */
 
-PRE(segment_from_unused)
+PRE(frame_from_unique)
 {
-	if (a->start % PAGE != 0 || a->end % PAGE != 0)
-		return O_NotAligned;
-	if (a->end > s->max_paddr)
-		return O_OutOfBound;
-	if (a->start >= a->end)
-		return O_segment_empty;
-	for (uint64_t slot = bitmap_next(&s->used, a->start / PAGE); slot < a->end / PAGE;
-	     slot = bitmap_next(&s->used, slot + 1)) {
-		unsigned name = claim_check(s, slot * PAGE);
-
-		if (name != O_ok)
-			return name;
-	}
 	return O_ok;
 }
 
-STEP(segment_from_unused)
+STEP(frame_from_unique)
 {
-	struct segment *g;
+	uint64_t paddr = unique_end(s, a->unique);
+
+	slot_mut(s, paddr / PAGE)->rc1 = 1 + 1;
+	r->frame = handle_new(s, paddr);
+	return O_ok;
+}
+
+POST(frame_from_unique)
+{
+	want->uniques--;
+	want->frames++;
+}
+
+/* ---- Boot ------------------------------------------------------------------- */
+
+PRE(boot_reserve)
+{
+	return frames_check(s, a->start, a->end);
+}
+
+STEP(boot_reserve)
+{
+	bool mmio = a->usage == USAGE_MMIO;
 
 	for (uint64_t slot = a->start / PAGE; slot < a->end / PAGE; slot++)
-		slot_claim(s, slot, USAGE_FRAME, (enum slot_kind)a->kind, a->meta, 1)->covers = 1;
-	r->segment = record_new(s, KVMS_ID_SEGMENT, (void **)&g);
-	g->start = a->start;
-	g->end = a->end;
-	s->live.totals.segments++;
-	s->live.totals.covers += (a->end - a->start) / PAGE;
+		slot_claim(s, slot, (enum usage)a->usage, mmio ? KIND_NONE : KIND_BOOT, 0,
+			   mmio ? KVMS_RC_UNUSED : 1);
 	return O_ok;
 }
 
-POST(segment_from_unused)
+POST(boot_reserve)
 {
 	uint64_t pages = (a->end - a->start) / PAGE;
 
-	want->segments++;
-	want->covers += pages;
-	want->frame += pages;
 	want->unused -= pages;
-}
-
-PRE(segment_drop)
-{
-	return O_ok;
-}
-
-STEP(segment_drop)
-{
-	struct segment g = *SEGMENT(s, a->segment);
-
-	for (uint64_t slot = g.start / PAGE; slot < g.end / PAGE; slot++) {
-		slot_mut(s, slot)->covers--;
-		r->pages += slot_dec(s, slot);
-	}
-	record_end(s, KVMS_ID_SEGMENT, a->segment);
-	s->live.totals.segments--;
-	s->live.totals.covers -= (g.end - g.start) / PAGE;
-	return O_ok;
-}
-
-POST(segment_drop)
-{
-	want->segments--;
-	want->frame -= r->pages;
-	want->unused += r->pages;
+	want->at[a->usage] += pages;
 }

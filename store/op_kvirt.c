@@ -1,4 +1,4 @@
-/* Kernel virtual areas: docs/trace-format.md. */
+/* Kernel virtual areas: docs/ops.md. */
 #include "store/area.h"
 #include "store/op.h"
 
@@ -76,8 +76,7 @@ area_end(struct kvms *s, uint64_t id)
 	s->live.totals.areas--;
 }
 
-/* The area ends and its addresses are free again. */
-static void
+void
 area_free(struct kvms *s, uint64_t id)
 {
 	struct area area = *AREA(s, id);
@@ -368,8 +367,6 @@ area_query(struct kvms *s, uint64_t va, struct translation *t, uint64_t *nodes)
 		*t = cursor_query(s, &c);
 	return name;
 }
-
-#define REPLY_BIT(op, field) (UINT64_C(1) << (offsetof(struct reply_##op, field) / sizeof(uint64_t)))
 
 PRE(kvirt_query)
 {

@@ -1,6 +1,7 @@
-/* Kernel mappings by range, as docs/trace-format.md describes them. */
+/* Kernel mappings by range, as docs/ops.md describes them. */
 #include "store/area.h"
 #include "store/op.h"
+#include "store/space.h"
 
 /* ARANGE without its cursor.  "end" may lie behind 2^64: then it wrapped below start. */
 static unsigned
@@ -245,10 +246,12 @@ PRE(kvirt_flush)
 
 STEP(kvirt_flush)
 {
-	r->flushed = 0; /* no operation of this build fills a TLB, so there is no entry to remove */
+	for (uint64_t cpu = 0; cpu < s->ncpu; cpu++)
+		r->flushed += tlb_flush_range(s, cpu, a->start, a->end);
 	return O_ok;
 }
 
 POST(kvirt_flush)
 {
+	want->tlb_entries -= r->flushed;
 }

@@ -89,6 +89,7 @@ node_release(struct kvms *s, uint64_t paddr, uint64_t *freed)
 {
 	const struct slot *sl = &s->slot[paddr / PAGE];
 	unsigned level = sl->level, end = level == s->paging.levels ? NODE_ENTRIES / 2 : NODE_ENTRIES;
+	bool stray = (sl->bits & SLOT_STRAY) != 0; /* then its leaves are kept, not mapped */
 
 	if (slot_rc(sl) > 1) {
 		slot_mut(s, paddr / PAGE)->rc1--;
@@ -102,13 +103,15 @@ node_release(struct kvms *s, uint64_t paddr, uint64_t *freed)
 			continue;
 		if (kind == PTE_TABLE) {
 			node_release(s, pte_table_paddr(&s->paging, word), freed);
-			entry_set(s, paddr, i, 0);
 			continue;
 		}
 		struct leaf leaf = pte_decode_leaf(&s->paging, word, level);
 		bool tracked = leaf_tracked(node_table(s, paddr), &leaf);
 
-		entry_set(s, paddr, i, 0);
+		if (!stray)
+			entry_set(s, paddr, i, 0);
+		else if (tracked)
+			slot_mut(s, leaf.paddr / PAGE)->kept--;
 		if (tracked)
 			leaf_release(s, leaf.paddr);
 	}
@@ -122,9 +125,17 @@ node_release(struct kvms *s, uint64_t paddr, uint64_t *freed)
 uint64_t
 table_root(const struct kvms *s, uint64_t table)
 {
+	const struct vm_space *space;
+
 	uint64_t root = s->live.kernel_root;
 
-	return table == KERNEL_TABLE && root < s->max_paddr && root % PAGE == 0 ? root : NO_NODE;
+	if (table != KERNEL_TABLE) {
+		space = VM_SPACE(s, table);
+		if (space == NULL)
+			return NO_NODE;
+		root = space->root;
+	}
+	return root < s->max_paddr && root % PAGE == 0 ? root : NO_NODE;
 }
 
 uint64_t
@@ -298,7 +309,7 @@ static unsigned
 child_new(struct kvms *s, struct cursor *c)
 {
 	uint64_t node;
-	unsigned name = node_new(s, c->level - 1, c->table, c->va, 0, &node);
+	unsigned name = node_new(s, c->level - 1, c->table, c->va, c->lock, &node);
 
 	if (name != O_ok)
 		return name;
@@ -316,7 +327,7 @@ split(struct kvms *s, struct cursor *c)
 	unsigned level = c->level - 1, name;
 	uint64_t node, word;
 
-	name = node_new(s, level, c->table, c->va, 0, &node);
+	name = node_new(s, level, c->table, c->va, c->lock, &node);
 	if (name != O_ok)
 		return name;
 	c->nodes_allocated++;
@@ -357,6 +368,127 @@ cursor_open(struct kvms *s, struct cursor *c, uint64_t table, uint64_t start, ui
 	}
 	c->guard_level = c->level;
 	return O_ok;
+}
+
+static bool
+node_held(const struct kvms *s, uint64_t node, uint64_t *holder)
+{
+	*holder = slot_lock(&s->slot[node / PAGE]);
+	return *holder != 0;
+}
+
+static void
+node_lock(struct kvms *s, uint64_t node, uint64_t lock)
+{
+	slot_mut(s, node / PAGE)->owner = lock;
+}
+
+/* Lock or unlock (lock = 0) the nodes below one, parent first, that meet [start, last]. */
+static unsigned
+lock_below(struct kvms *s, uint64_t node, unsigned level, uint64_t start, uint64_t last, uint64_t lock,
+	   uint64_t *holder)
+{
+	for (unsigned i = entry_index(start, level); level > 1 && i <= entry_index(last, level); i++) {
+		uint64_t word = word_at(s, word_paddr(node, i));
+		uint64_t at = (start & ~(page_size(level + 1) - 1)) + i * page_size(level);
+		uint64_t at_last = at + (page_size(level) - 1), child;
+		unsigned name;
+
+		if (pte_kind(&s->paging, word, level) != PTE_TABLE)
+			continue;
+		child = pte_table_paddr(&s->paging, word);
+		if (lock != 0 && node_held(s, child, holder))
+			return O_cursor_locked;
+		node_lock(s, child, lock);
+		name = lock_below(s, child, level - 1, at > start ? at : start, at_last < last ? at_last : last, lock,
+				  holder);
+		if (name != O_ok)
+			return name;
+	}
+	return O_ok;
+}
+
+unsigned
+cursor_open_locked(struct kvms *s, struct cursor *c, uint64_t table, uint64_t start, uint64_t end, uint64_t lock,
+		   uint64_t *holder)
+{
+	bool held = false; /* the current node was made on the way, and so is locked already */
+	unsigned name;
+
+	*c = (struct cursor){ .table = table, .lock = lock, .start = start, .end = end, .va = start };
+	c->level = s->paging.levels;
+	c->path[c->level] = table_root(s, table);
+	while (c->level > 1 && entry_index(start, c->level) == entry_index(end - 1, c->level)) {
+		uint64_t node = c->path[c->level], word = slot_word(s, c);
+		enum pte_kind kind = pte_kind(&s->paging, word, c->level);
+
+		if (kind == PTE_LEAF)
+			break;
+		if (kind == PTE_TABLE) {
+			push(c, pte_table_paddr(&s->paging, word));
+			held = false;
+			continue;
+		}
+		if (!held && node_held(s, node, holder))
+			return O_cursor_locked;
+		name = child_new(s, c);
+		if (name != O_ok)
+			return name;
+		if (held)
+			node_lock(s, node, 0);
+		held = true;
+	}
+	c->guard_level = c->level;
+	if (!held) {
+		if (node_held(s, c->path[c->level], holder))
+			return O_cursor_locked;
+		node_lock(s, c->path[c->level], lock);
+	}
+	return lock_below(s, c->path[c->level], c->level, start, end - 1, lock, holder);
+}
+
+void
+cursor_unlock(struct kvms *s, const struct cursor *c)
+{
+	uint64_t ignored, guard = c->path[c->guard_level];
+
+	(void)lock_below(s, guard, c->guard_level, c->start, c->end - 1, 0, &ignored);
+	node_lock(s, guard, 0);
+}
+
+uint64_t
+subtree_detach(struct kvms *s, uint64_t node)
+{
+	struct slot *sl = slot_mut(s, node / PAGE);
+	uint64_t count = sl->level == 1 ? sl->nr_children : 0;
+
+	sl->bits |= SLOT_STRAY;
+	sl->owner = 0;
+	for (unsigned i = 0; i < NODE_ENTRIES && sl->nr_children > 0; i++) {
+		uint64_t word = word_at(s, word_paddr(node, i));
+		enum pte_kind kind = pte_kind(&s->paging, word, sl->level);
+
+		if (kind == PTE_TABLE)
+			count += subtree_detach(s, pte_table_paddr(&s->paging, word));
+		if (kind != PTE_LEAF)
+			continue;
+		struct leaf leaf = pte_decode_leaf(&s->paging, word, sl->level);
+
+		leaf_count(s, node, i, word, -1);
+		if (leaf_tracked(node_table(s, node), &leaf))
+			slot_mut(s, leaf.paddr / PAGE)->kept++;
+	}
+	return count;
+}
+
+void
+cursor_jump(struct cursor *c, uint64_t va)
+{
+	if (c->va == c->end)
+		c->level = c->guard_level;
+	while (c->level < c->guard_level && (va ^ c->va) >> (PAGE_BITS + INDEX_BITS * c->level) != 0)
+		c->level++;
+	c->va = va;
 }
 
 void
@@ -513,7 +645,7 @@ cursor_take(struct kvms *s, struct cursor *c, uint64_t limit, struct fragment *f
 	unsigned name = scan(s, c, limit, true, true, &found);
 	uint64_t word;
 
-	*f = (struct fragment){ .kind = FRAGMENT_NONE };
+	*f = (struct fragment){ .kind = FRAGMENT_NONE, .va = slot_start(c), .level = c->level };
 	if (name != O_ok || !found)
 		return name;
 	word = slot_word(s, c);
@@ -566,25 +698,58 @@ protected_prop(uint64_t prop, const struct protect *p)
 	return prop;
 }
 
+/* PROTECT the leaf under the cursor, then move behind it. */
+static unsigned
+protect_here(struct kvms *s, struct cursor *c, const struct protect *p)
+{
+	struct leaf leaf = pte_decode_leaf(&s->paging, slot_word(s, c), c->level);
+	uint64_t word;
+	unsigned name;
+
+	leaf.prop = protected_prop(leaf.prop, p);
+	name = pte_encode_leaf(&s->paging, &leaf, c->level, &word);
+	if (name != O_ok)
+		return name;
+	/* the frame, its count and its reverse mapping stay: only the word changes */
+	word_set(s, slot_word_paddr(c), word);
+	advance(c);
+	return O_ok;
+}
+
 unsigned
 cursor_protect(struct kvms *s, struct cursor *c, uint64_t limit, const struct protect *p, uint64_t *leaves)
 {
 	for (;;) {
 		bool found;
 		unsigned name = scan(s, c, limit, false, true, &found);
-		struct leaf leaf;
-		uint64_t word;
 
 		if (name != O_ok || !found)
 			return name;
-		leaf = pte_decode_leaf(&s->paging, slot_word(s, c), c->level);
-		leaf.prop = protected_prop(leaf.prop, p);
-		name = pte_encode_leaf(&s->paging, &leaf, c->level, &word);
+		name = protect_here(s, c, p);
 		if (name != O_ok)
 			return name;
-		/* the frame, its count and its reverse mapping stay: only the word changes */
-		word_set(s, slot_word_paddr(c), word);
 		(*leaves)++;
-		advance(c);
 	}
+}
+
+unsigned
+cursor_protect_one(struct kvms *s, struct cursor *c, uint64_t limit, const struct protect *p, bool *found,
+		   uint64_t *start, uint64_t *last)
+{
+	unsigned name = scan(s, c, limit, false, true, found);
+
+	if (name != O_ok || !*found)
+		return name;
+	*start = slot_start(c);
+	*last = slot_last(c);
+	name = protect_here(s, c, p);
+	if (c->va > c->end)
+		c->va = c->end;
+	return name;
+}
+
+unsigned
+cursor_find(struct kvms *s, struct cursor *c, uint64_t limit, bool *found)
+{
+	return scan(s, c, limit, false, false, found);
 }

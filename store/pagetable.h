@@ -17,6 +17,7 @@
 
 struct cursor {
 	uint64_t table; /* 0 = kernel, else vm_space id */
+	uint64_t lock;  /* id that locks its nodes; 0 = a kernel cursor, which locks nothing */
 	uint64_t start, end;
 	uint64_t va;
 	unsigned level;
@@ -86,8 +87,39 @@ bool leaves_visit(const struct kvms *s, uint64_t table, leaf_visitor *visit, voi
 
 /* ---- cursors ---- */
 
+struct protect {
+	uint64_t set, clear; /* page flags */
+	uint64_t cache;      /* code, or 5 = keep */
+	uint64_t global;     /* 0 keep, 1 set, 2 clear */
+};
+
+
 /* OPEN [start, end): page-aligned, non-empty, inside the table's half.  O_out_of_frames. */
 unsigned cursor_open(struct kvms *s, struct cursor *c, uint64_t table, uint64_t start, uint64_t end);
+/*
+ * The same on a user table, locking as the kernel does: ancestors that need a
+ * new child for a moment, then the guard and every node under it that meets
+ * the range.  O_cursor_locked with *holder, the owner of the first node met
+ * that another cursor holds.
+ */
+unsigned cursor_open_locked(struct kvms *s, struct cursor *c, uint64_t table, uint64_t start, uint64_t end,
+			    uint64_t lock, uint64_t *holder);
+/* Unlock every node that the cursor holds. */
+void cursor_unlock(struct kvms *s, const struct cursor *c);
+/* Find: stand on the next leaf in front of limit. */
+unsigned cursor_find(struct kvms *s, struct cursor *c, uint64_t limit, bool *found);
+/* Move to va, inside [start, end) and page-aligned. */
+void cursor_jump(struct cursor *c, uint64_t va);
+/* PROTECT the next leaf only; its slot, if found. */
+unsigned cursor_protect_one(struct kvms *s, struct cursor *c, uint64_t limit, const struct protect *p, bool *found,
+			    uint64_t *start, uint64_t *last);
+/*
+ * A child node taken from a user table becomes a detached sub-tree: its nodes
+ * stray and unlocked, its tracked leaves kept instead of mapped.  Gives the
+ * number of entries of its level-1 nodes.
+ */
+uint64_t subtree_detach(struct kvms *s, uint64_t node);
+
 /* A root cursor: nothing allocated, guard = root, barrier [start, end), standing at va. */
 void cursor_open_root(struct kvms *s, struct cursor *c, uint64_t start, uint64_t end, uint64_t va);
 /* QUERY at va < end: goes down to the slot that answers. */
@@ -102,17 +134,14 @@ struct fragment {
 	enum { FRAGMENT_NONE, FRAGMENT_LEAF, FRAGMENT_SUBTREE } kind;
 	uint64_t paddr; /* of the leaf, or of the node */
 	bool tracked;
+	uint64_t va;
+	unsigned level; /* of the slot it filled */
 };
 /* TAKE up to "limit" (<= end): detach the next leaf or child node.  O_out_of_frames if a split needs a node. */
 unsigned cursor_take(struct kvms *s, struct cursor *c, uint64_t limit, struct fragment *f);
 /* TAKE until none, releasing each fragment before the next. */
 unsigned cursor_unmap(struct kvms *s, struct cursor *c, uint64_t limit, uint64_t *leaves, uint64_t *subtrees);
 
-struct protect {
-	uint64_t set, clear; /* page flags */
-	uint64_t cache;      /* code, or 5 = keep */
-	uint64_t global;     /* 0 keep, 1 set, 2 clear */
-};
 /* PROTECT every leaf up to "limit". */
 unsigned cursor_protect(struct kvms *s, struct cursor *c, uint64_t limit, const struct protect *p, uint64_t *leaves);
 

@@ -2,17 +2,32 @@
 
 #include "store/rows.h"
 
-/* Layouts: start of the kernel half, of the linear map, of vmalloc, of the frame metadata. */
+#define SHIFT48 9u  /* shift from the 39-bit layout to the 48-bit one */
+#define SHIFT57 18u /* ... and to the 57-bit one */
+
+/* The kernel's layout is written for 39 bits and shifted left for wider addresses. */
+#define LAYOUT(shift)                                                                                                  \
+	.kernel_base = UINT64_C(0xffffffc000000000) << (shift),                                                        \
+	.vmalloc_start = UINT64_C(0xffffffe000000000) << (shift),                                                      \
+	.vmalloc_end = UINT64_C(0xfffffff000000000) << (shift),                                                        \
+	.user_end = (UINT64_C(0x4000000000) << (shift)) - 4096, .user_last = (UINT64_C(0x4000000000) << (shift)) - 1
+#define LINEAR(shift)                                                                                                  \
+	.linear_base = UINT64_C(0xffffffc000000000) << (shift),                                                        \
+	.space_base = UINT64_C(0xffffffc000000000) << (shift), .linear_in_table = true
+#define LOONG_WINDOW UINT64_C(0x9000000000000000)
+
 static const struct paging pagings[ARCHES] = {
-	[ARCH_X86_64] = { .arch = ARCH_X86_64,
-			  .levels = 4,
-			  .width = 48,
-			  .highest_leaf = 2,
-			  .present = X86_P | X86_LEAF,
-			  .kernel_base = UINT64_C(0xffff800000000000),
-			  .linear_base = UINT64_C(0xffff800000000000),
-			  .vmalloc_start = UINT64_C(0xffffc00000000000),
-			  .vmalloc_end = UINT64_C(0xffffe00000000000) },
+	[ARCH_X86_64] = { .format = PTE_X86, .present = X86_P | X86_LEAF, .levels = 4, .width = 48, .highest_leaf = 2, LAYOUT(SHIFT48),
+			  LINEAR(SHIFT48), .code_base = UINT64_C(0xffffffff80000000) },
+	[ARCH_X86_64_LA57] = { .format = PTE_X86, .present = X86_P | X86_LEAF, .levels = 5, .width = 57, .highest_leaf = 2, LAYOUT(SHIFT57),
+			       LINEAR(SHIFT57), .code_base = UINT64_C(0xffffffff80000000) },
+	[ARCH_RISCV64_SV39] = { .format = PTE_RISCV, .present = RISCV_V, .levels = 3, .width = 39, .highest_leaf = 2, LAYOUT(0), LINEAR(0),
+				.code_base = UINT64_C(0xffffffff00000000) },
+	[ARCH_RISCV64_SV48] = { .format = PTE_RISCV, .present = RISCV_V, .levels = 4, .width = 48, .highest_leaf = 4, LAYOUT(SHIFT48),
+				LINEAR(SHIFT48), .code_base = UINT64_C(0xffffffff00000000) },
+	[ARCH_LOONGARCH64] = { .format = PTE_LOONGARCH, .present = LOONG_V, .levels = 4, .width = 48, .highest_leaf = 1, LAYOUT(SHIFT48),
+			       .linear_base = LOONG_WINDOW, .space_base = LOONG_WINDOW, .linear_in_table = false,
+			       .code_base = LOONG_WINDOW },
 };
 
 const struct paging *
@@ -22,94 +37,186 @@ paging_of(enum arch arch)
 }
 
 /*
- * x86-64 words.  Bit 7 is set in every leaf: page size above level 1, PAT at
- * level 1, where the upper half of the PAT repeats the lower.  So a leaf
- * without r (P = 0) still is a leaf.
+ * Leaf bits that stand for property bits, for each format: "set" if the
+ * property bit is there, "clear" if it is not (no-execute, no-read).
  */
-#define X86_W UINT64_C(0x2)
-#define X86_USER UINT64_C(0x4)
-#define X86_PWT UINT64_C(0x8)
-#define X86_PCD UINT64_C(0x10)
-#define X86_A UINT64_C(0x20)
-#define X86_D UINT64_C(0x40)
-#define X86_GLOBAL UINT64_C(0x100)
-#define X86_AVAIL1 (UINT64_C(1) << 52)
-#define X86_AVAIL2 (UINT64_C(1) << 53)
-#define X86_NX (UINT64_C(1) << 63)
-#define X86_PADDR UINT64_C(0x000ffffffffff000)
-#define X86_PADDR_END (UINT64_C(1) << 52)
-
-/* Cache codes uc wc wp wt wb as PCD and PWT; wp has none. */
-#define X86_NO_CACHE UINT64_MAX
-static const uint64_t x86_cache[5] = { X86_PCD | X86_PWT, X86_PCD, X86_NO_CACHE, X86_PWT, 0 };
-/* ... and back: index 2*PCD + PWT. */
-static const uint8_t x86_cache_back[4] = { 4, 3, 1, 0 };
-
-/* Property bits and the hardware bits that hold them. */
-static const struct {
+struct bits {
 	uint64_t prop;
-	uint64_t word;
-} x86_bits[] = {
-	{ KVMS_PROP_R, X86_P },	    { KVMS_PROP_W, X86_W },	      { KVMS_PROP_A, X86_A },
-	{ KVMS_PROP_D, X86_D },	    { KVMS_PROP_AVAIL2, X86_AVAIL2 }, { KVMS_PROP_USER, X86_USER },
-	{ KVMS_PROP_GLOBAL, X86_GLOBAL },
+	uint64_t set;
+	uint64_t clear;
 };
-#define X86_BITS (sizeof x86_bits / sizeof x86_bits[0])
+
+/*
+ * x86-64.  Bit 7 is set in every leaf: page size above level 1, PAT at level 1,
+ * where the upper half of the PAT repeats the lower.  So a leaf without r
+ * (P = 0) still is a leaf.
+ */
+#define X86_TABLE UINT64_C(0x7)
+#define X86_PADDR UINT64_C(0x000ffffffffff000)
+#define X86_CACHE UINT64_C(0x18) /* PCD, PWT */
+#define X86_AVAIL1 (UINT64_C(1) << 52)
+static const struct bits x86_bits[] = {
+	{ KVMS_PROP_R, X86_P, 0 },
+	{ KVMS_PROP_W, 0x2, 0 },
+	{ KVMS_PROP_X, 0, UINT64_C(1) << 63 },
+	{ KVMS_PROP_A, 0x20, 0 },
+	{ KVMS_PROP_D, 0x40, 0 },
+	{ KVMS_PROP_AVAIL2, UINT64_C(1) << 53, 0 },
+	{ KVMS_PROP_USER, 0x4, 0 },
+	{ KVMS_PROP_GLOBAL, 0x100, 0 },
+};
+
+/* riscv64, always with Svpbmt. */
+#define RISCV_PADDR UINT64_C(0x003ffffffffffc00)
+#define RISCV_CACHE (UINT64_C(3) << 61) /* PBMT */
+#define RISCV_AVAIL1 UINT64_C(0x100)
+static const struct bits riscv_bits[] = {
+	{ KVMS_PROP_R, 0x2, 0 },      { KVMS_PROP_W, 0x4, 0 },     { KVMS_PROP_X, 0x8, 0 },
+	{ KVMS_PROP_USER, 0x10, 0 },  { KVMS_PROP_GLOBAL, 0x20, 0 }, { KVMS_PROP_A, 0x40, 0 },
+	{ KVMS_PROP_D, 0x80, 0 },     { KVMS_PROP_AVAIL2, 0x200, 0 },
+};
+
+/* loongarch64: dirty is always set; global is bit 6, above level 1 bit 12 beside the huge marker. */
+#define LOONG_PADDR UINT64_C(0x0000fffffffff000)
+#define LOONG_DIRTY UINT64_C(0x2)
+#define LOONG_USER UINT64_C(0xc) /* privilege level 3 */
+#define LOONG_CACHE UINT64_C(0x30)
+#define LOONG_AVAIL1 UINT64_C(0x400)
+#define LOONG_HUGE_GLOBAL UINT64_C(0x1000)
+static const struct bits loong_bits[] = {
+	{ KVMS_PROP_R, 0, UINT64_C(1) << 61 },
+	{ KVMS_PROP_W, 0x100, 0 },
+	{ KVMS_PROP_X, 0, UINT64_C(1) << 62 },
+	{ KVMS_PROP_A, 0x80, 0 },
+	{ KVMS_PROP_D, LOONG_DIRTY, 0 },
+	{ KVMS_PROP_AVAIL2, 0x800, 0 },
+	{ KVMS_PROP_USER, LOONG_USER, 0 },
+};
+
+#define NO_CACHE UINT64_MAX
+#define CACHES 5u
+
+static const struct format {
+	const struct bits *bits;
+	unsigned bits_count;
+	uint64_t paddr;           /* mask of the address field */
+	unsigned paddr_shift;     /* the field is the address shifted right by this */
+	uint64_t paddr_end;       /* first address that cannot be encoded */
+	uint64_t table;           /* bits of a table word */
+	uint64_t leaf;            /* bits of every leaf */
+	uint64_t avail1;
+	uint64_t cache;           /* mask of the cache bits */
+	uint64_t encode[CACHES];  /* by code uc wc wp wt wb */
+	uint64_t lossy;           /* bits that decoding loses */
+	uint64_t reads_as_wb;     /* cache bits that decode as wb, whatever encoded them */
+} formats[] = {
+	[PTE_X86] = { x86_bits, 8, X86_PADDR, 0, UINT64_C(1) << 52, X86_TABLE, X86_LEAF, X86_AVAIL1, X86_CACHE,
+		      { 0x18, 0x10, NO_CACHE, 0x08, 0 }, 0, 0 },
+	[PTE_RISCV] = { riscv_bits, 8, RISCV_PADDR, 2, UINT64_C(1) << 54, RISCV_V, RISCV_V, RISCV_AVAIL1, RISCV_CACHE,
+			{ UINT64_C(1) << 62, NO_CACHE, NO_CACHE, NO_CACHE, 0 }, 0, 0 },
+	[PTE_LOONGARCH] = { loong_bits, 7, LOONG_PADDR, 0, UINT64_C(1) << 48, LOONG_V, LOONG_V | LOONG_DIRTY,
+			    LOONG_AVAIL1, LOONG_CACHE, { 0, 0x20, NO_CACHE, NO_CACHE, 0x10 }, LOONG_CACHE, 0 },
+};
 
 uint64_t
 pte_table_paddr(const struct paging *p, uint64_t word)
 {
-	(void)p;
-	return word & X86_PADDR;
+	const struct format *f = &formats[p->format];
+
+	return (word & f->paddr) << f->paddr_shift;
 }
 
 uint64_t
 pte_encode_table(const struct paging *p, uint64_t paddr)
 {
-	(void)p;
-	return paddr | X86_P | X86_W | X86_USER;
+	const struct format *f = &formats[p->format];
+
+	return paddr >> f->paddr_shift | f->table;
 }
 
 uint64_t
-pte_leaf_address(const struct paging *p, uint64_t word)
+pte_leaf_address(const struct paging *p, uint64_t word, unsigned level)
 {
-	(void)p;
-	return word & X86_PADDR;
+	if (p->format == PTE_LOONGARCH && level > 1)
+		word &= ~LOONG_HUGE_GLOBAL;
+	return pte_table_paddr(p, word);
+}
+
+uint64_t
+pte_lossy_bits(const struct paging *p)
+{
+	return formats[p->format].lossy;
+}
+
+/* Bits of a leaf word that depend on the level. */
+static uint64_t
+level_bits(const struct paging *p, unsigned level, bool global)
+{
+	if (p->format != PTE_LOONGARCH)
+		return 0;
+	if (level == 1)
+		return LOONG_BASIC | (global ? LOONG_HUGE : 0);
+	return LOONG_HUGE | (global ? LOONG_HUGE_GLOBAL : 0);
+}
+
+/* Cache bits back to a code; what none encodes reads as write-back. */
+static uint64_t
+cache_decode(const struct format *f, uint64_t word)
+{
+	uint64_t bits = word & f->cache;
+
+	for (uint64_t code = 0; code < CACHES; code++)
+		if (f->encode[code] == bits && bits != f->reads_as_wb)
+			return code;
+	return 4;
 }
 
 struct leaf
 pte_decode_leaf(const struct paging *p, uint64_t word, unsigned level)
 {
-	struct leaf leaf = { .avail1 = (word & X86_AVAIL1) != 0 };
+	const struct format *f = &formats[p->format];
+	struct leaf leaf = { .avail1 = (word & f->avail1) != 0 };
 
-	(void)p;
-	leaf.paddr = word & X86_PADDR & ~(page_size(level) - 1);
-	for (unsigned i = 0; i < X86_BITS; i++)
-		if ((word & x86_bits[i].word) != 0)
-			leaf.prop |= x86_bits[i].prop;
-	if ((word & X86_NX) == 0)
-		leaf.prop |= KVMS_PROP_X;
-	leaf.prop |= (uint64_t)x86_cache_back[(word & (X86_PCD | X86_PWT)) / X86_PWT] << KVMS_PROP_CACHE_SHIFT;
+	leaf.paddr = pte_leaf_address(p, word, level) & ~(page_size(level) - 1);
+	for (unsigned i = 0; i < f->bits_count; i++) {
+		const struct bits *b = &f->bits[i];
+
+		if (b->clear != 0 ? (word & b->clear) == 0 : (word & b->set) == b->set)
+			leaf.prop |= b->prop;
+	}
+	if (p->format == PTE_LOONGARCH && (word & (level == 1 ? LOONG_HUGE : LOONG_HUGE_GLOBAL)) != 0)
+		leaf.prop |= KVMS_PROP_GLOBAL;
+	leaf.prop |= cache_decode(f, word) << KVMS_PROP_CACHE_SHIFT;
+	return leaf;
+}
+
+struct leaf
+pte_decode_exact(const struct paging *p, uint64_t word, unsigned level)
+{
+	struct leaf leaf = pte_decode_leaf(p, word, level);
+
+	if (p->format == PTE_LOONGARCH && (word & LOONG_CACHE) == 0) /* encoded from uc, reads as wb */
+		leaf.prop &= (UINT64_C(1) << KVMS_PROP_CACHE_SHIFT) - 1;
 	return leaf;
 }
 
 unsigned
 pte_encode_leaf(const struct paging *p, const struct leaf *leaf, unsigned level, uint64_t *word)
 {
-	uint64_t cache = x86_cache[leaf->prop >> KVMS_PROP_CACHE_SHIFT];
+	const struct format *f = &formats[p->format];
+	uint64_t cache = f->encode[leaf->prop >> KVMS_PROP_CACHE_SHIFT];
 
-	(void)p;
-	if (cache == X86_NO_CACHE)
+	if (cache == NO_CACHE)
 		return O_unsupported_cache;
-	if (leaf->paddr % page_size(level) != 0 || leaf->paddr >= X86_PADDR_END)
+	if (leaf->paddr % page_size(level) != 0 || leaf->paddr >= f->paddr_end)
 		return O_paddr_unencodable;
-	*word = leaf->paddr | X86_LEAF | cache;
-	for (unsigned i = 0; i < X86_BITS; i++)
-		if ((leaf->prop & x86_bits[i].prop) != 0)
-			*word |= x86_bits[i].word;
-	if ((leaf->prop & KVMS_PROP_X) == 0)
-		*word |= X86_NX;
+	if (p->format == PTE_RISCV && level > 1 && (leaf->prop & (KVMS_PROP_R | KVMS_PROP_W | KVMS_PROP_X)) == 0)
+		return O_prop_unencodable;
+	*word = leaf->paddr >> f->paddr_shift | f->leaf | cache |
+		level_bits(p, level, (leaf->prop & KVMS_PROP_GLOBAL) != 0);
+	for (unsigned i = 0; i < f->bits_count; i++)
+		*word |= (leaf->prop & f->bits[i].prop) != 0 ? f->bits[i].set : f->bits[i].clear;
 	if (leaf->avail1)
-		*word |= X86_AVAIL1;
+		*word |= f->avail1;
 	return O_ok;
 }

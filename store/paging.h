@@ -16,18 +16,27 @@
 #define NODE_ENTRIES 512u
 #define LEVELS_MAX 5u
 
-enum arch { ARCH_X86_64 };
-#define ARCHES 1u /* built; the others are refused at creation */
+/* In the order of the store key arch. */
+enum arch { ARCH_X86_64, ARCH_X86_64_LA57, ARCH_RISCV64_SV39, ARCH_RISCV64_SV48, ARCH_LOONGARCH64 };
+#define ARCHES 5u
+
+/* Who lays a word out. */
+enum pte_format { PTE_X86, PTE_RISCV, PTE_LOONGARCH };
 
 struct paging {
-	enum arch arch;
+	enum pte_format format;
 	unsigned levels;       /* of the tree; the root's level */
 	unsigned width;        /* bits of a virtual address */
 	unsigned highest_leaf; /* highest level at which a leaf may stand */
 	uint64_t present;      /* a word with none of these bits is absent */
 	uint64_t kernel_base;  /* first address of the kernel half */
 	uint64_t linear_base;
-	uint64_t vmalloc_start, vmalloc_end; /* default vmalloc range */
+	bool linear_in_table;  /* false: a hardware window, neither linear map nor image is mapped */
+	uint64_t space_base;   /* KERNEL_BASE: first address of a kernel reader or writer */
+	uint64_t vmalloc_start, vmalloc_end; /* default vmalloc range; the frame metadata starts at its end */
+	uint64_t code_base;
+	uint64_t user_end;     /* MAX_USERSPACE_VADDR: end of what readers and writers reach */
+	uint64_t user_last;    /* last address of the user half */
 };
 
 /* Constants of an architecture, or NULL if it is not built. */
@@ -65,23 +74,42 @@ va_is_canonical(const struct paging *p, uint64_t va)
 
 #define X86_P UINT64_C(0x1)
 #define X86_LEAF UINT64_C(0x80)
+#define RISCV_V UINT64_C(0x1)
+#define RISCV_RWX UINT64_C(0xe)
+#define LOONG_V UINT64_C(0x1)
+#define LOONG_HUGE UINT64_C(0x40)
+#define LOONG_BASIC UINT64_C(0x200)
 
 static inline enum pte_kind
 pte_kind(const struct paging *p, uint64_t word, unsigned level)
 {
-	(void)level; /* x86 tells a leaf by its word alone */
-	(void)p;
-	if ((word & (X86_P | X86_LEAF)) == 0)
-		return PTE_ABSENT;
-	return (word & X86_LEAF) != 0 ? PTE_LEAF : PTE_TABLE;
+	switch (p->format) {
+	case PTE_X86:
+		if ((word & (X86_P | X86_LEAF)) == 0)
+			return PTE_ABSENT;
+		return (word & X86_LEAF) != 0 ? PTE_LEAF : PTE_TABLE;
+	case PTE_RISCV:
+		if ((word & RISCV_V) == 0)
+			return PTE_ABSENT;
+		return level == 1 || (word & RISCV_RWX) != 0 ? PTE_LEAF : PTE_TABLE;
+	case PTE_LOONGARCH:
+		if ((word & LOONG_V) == 0)
+			return PTE_ABSENT;
+		return level == 1 || (word & (LOONG_HUGE | LOONG_BASIC)) == LOONG_HUGE ? PTE_LEAF : PTE_TABLE;
+	}
+	return PTE_ABSENT;
 }
 
 /* Physical address of the node that a table word designates. */
 uint64_t pte_table_paddr(const struct paging *p, uint64_t word);
 uint64_t pte_encode_table(const struct paging *p, uint64_t paddr);
 /* The address bits of a leaf word, aligned or not. */
-uint64_t pte_leaf_address(const struct paging *p, uint64_t word);
+uint64_t pte_leaf_address(const struct paging *p, uint64_t word, unsigned level);
+/* Bits of a leaf word that decoding loses, so that re-encoding need not give them back. */
+uint64_t pte_lossy_bits(const struct paging *p);
 struct leaf pte_decode_leaf(const struct paging *p, uint64_t word, unsigned level);
+/* The same, but with the property that encodes to this very word, where decoding is lossy. */
+struct leaf pte_decode_exact(const struct paging *p, uint64_t word, unsigned level);
 /* O_ok and *word, or O_unsupported_cache, O_paddr_unencodable, O_prop_unencodable. */
 unsigned pte_encode_leaf(const struct paging *p, const struct leaf *leaf, unsigned level, uint64_t *word);
 

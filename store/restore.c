@@ -4,6 +4,9 @@
  * hold (counts of users, reverse map, indexes, totals) is derived on the way.
  */
 #include "store/area.h"
+#include "store/space.h"
+
+#include <stdlib.h>
 
 #include <string.h>
 
@@ -35,7 +38,11 @@ kvms_restore_begin(struct kvms *s)
 	}
 	for (uint32_t e = 1; e <= s->live.pool_used[POOL_EXTENT]; e++)
 		memset(pool_raw(s, POOL_EXTENT, e), 0, sizeof(struct extent));
+	for (unsigned kind = 0; kind < REC_KINDS; kind++)
+		idtab_free(&s->ids[kind]);
 	memset(&s->live, 0, sizeof s->live);
+	for (unsigned kind = KVMS_ID_KINDS; kind < REC_KINDS; kind++)
+		s->live.next_id[kind] = 1;
 	s->live.totals.unused = s->slots_count;
 	return true;
 }
@@ -168,10 +175,260 @@ restore_free_mmio(struct kvms *s, const uint64_t *w)
 }
 
 static bool
-restore_cpu(struct kvms *s, const uint64_t *w)
+restore_unique(struct kvms *s, const uint64_t *w)
 {
-	/* active space, IPI flag, queue: nothing in this build sets them */
-	return w[1] < s->ncpu && (w[2] | w[3] | w[4] | w[5] | w[6]) == 0;
+	struct unique *u;
+
+	if (!id_is_new(s, KVMS_ID_UNIQUE, w[1]) || w[2] % PAGE != 0 || w[2] >= s->max_paddr)
+		return false;
+	u = record_put(s, KVMS_ID_UNIQUE, w[1]);
+	u->paddr = w[2];
+	slot_mut(s, w[2] / PAGE)->unique++;
+	s->live.totals.uniques++;
+	return true;
+}
+
+static bool
+restore_list(struct kvms *s, const uint64_t *w)
+{
+	struct list *l;
+
+	if (!id_is_new(s, KVMS_ID_LIST, w[1]) || w[4] > 1)
+		return false;
+	l = record_put(s, KVMS_ID_LIST, w[1]);
+	l->tag = w[2];
+	l->length = w[3];
+	l->checked_out = w[4];
+	l->index = w[5];
+	s->live.totals.lists++;
+	return true;
+}
+
+static bool
+restore_link(struct kvms *s, const uint64_t *w)
+{
+	struct slot *sl;
+	struct list *l;
+
+	if (w[1] >= s->slots_count || w[3] > s->slots_count || w[4] > s->slots_count || LIST(s, w[2]) == NULL)
+		return false;
+	sl = &s->slot[w[1]];
+	if (sl->usage != USAGE_FRAME || (sl->handles | sl->mappings | sl->covers | sl->kept | sl->unique | sl->listed) != 0)
+		return false;
+	sl = slot_mut(s, w[1]);
+	l = record_mut(s, KVMS_ID_LIST, w[2]);
+	sl->listed = 1;
+	sl->link_list = w[2];
+	sl->link_prev = w[3];
+	sl->link_next = w[4];
+	if (w[3] == 0)
+		l->first = w[1] + 1;
+	if (w[4] == 0)
+		l->last = w[1] + 1;
+	s->live.totals.links++;
+	return true;
+}
+
+static bool
+restore_vm_space(struct kvms *s, const uint64_t *w)
+{
+	struct vm_space *space;
+
+	if (!id_is_new(s, KVMS_ID_VM_SPACE, w[1]) || w[2] % PAGE != 0 || w[2] >= s->max_paddr || w[3] > 1)
+		return false;
+	space = record_put(s, KVMS_ID_VM_SPACE, w[1]);
+	space->root = w[2];
+	space->handle = w[3];
+	s->live.totals.vm_spaces++;
+	return true;
+}
+
+static bool
+restore_io_entry(struct kvms *s, const uint64_t *w)
+{
+	struct vm_space *space;
+	struct io_entry *e;
+	uint64_t id;
+
+	if (VM_SPACE(s, w[1]) == NULL || w[2] != VM_SPACE(s, w[1])->io_count + 1)
+		return false;
+	space = record_mut(s, KVMS_ID_VM_SPACE, w[1]);
+	id = record_new(s, REC_IO_ENTRY, (void **)&e);
+	*e = (struct io_entry){ e->head, w[1], w[2], w[3], w[4], w[5], w[6], w[7], 0 };
+	if (space->io_last != 0)
+		((struct io_entry *)record_mut(s, REC_IO_ENTRY, space->io_last))->next = id;
+	else
+		space->io_first = id;
+	space->io_last = id;
+	space->io_count++;
+	return true;
+}
+
+static bool
+restore_cursor(struct kvms *s, const uint64_t *w)
+{
+	struct cursor_record *c;
+
+	if (!id_is_new(s, KVMS_ID_CURSOR, w[1]) || VM_SPACE(s, w[2]) == NULL || w[3] > 1 || w[7] < 1 || w[7] > w[8] ||
+	    w[8] > s->paging.levels || w[4] >= w[5] || w[6] < w[4] || w[6] > w[5])
+		return false;
+	c = record_put(s, KVMS_ID_CURSOR, w[1]);
+	c->space = w[2];
+	c->mutable = w[3];
+	c->start = w[4];
+	c->end = w[5];
+	c->va = w[6];
+	c->level = w[7];
+	c->guard_level = w[8];
+	c->path[c->guard_level] = w[9]; /* the rest of the path follows from the table */
+	space_use(s, w[2], +1);
+	s->live.totals.cursors++;
+	return true;
+}
+
+/* A flush stack from words[0 ..]: how many words it took, 0 if it does not fit. */
+static unsigned
+stack_words(struct flush_stack *stack, const uint64_t *w, unsigned count)
+{
+	if (count < 2 || w[0] > 1 || w[1] > FLUSH_PAGES - 1 || count < 2 + 2 * w[1])
+		return 0;
+	stack->all = w[0];
+	stack->count = w[1];
+	for (unsigned i = 0; i < w[1]; i++) {
+		stack->op[i].va = w[2 + 2 * i];
+		stack->op[i].pages = w[3 + 2 * i];
+	}
+	return (unsigned)(2 + 2 * w[1]);
+}
+
+static bool
+restore_flusher(struct kvms *s, const uint64_t *w, unsigned count)
+{
+	struct flush_stack stack = { 0 };
+	unsigned used = stack_words(&stack, w + 2, count - 2), at = 2 + used;
+	struct flusher *f;
+
+	if (used == 0 || CURSOR(s, w[1]) == NULL || FLUSHER(s, w[1]) != NULL || at >= count || count != at + 1 + w[at])
+		return false;
+	f = record_put(s, REC_FLUSHER, w[1]);
+	f->stack = stack;
+	for (unsigned i = at + 1; i < count; i++) {
+		if (w[i] >= s->ncpu)
+			return false;
+		f->sent |= UINT64_C(1) << w[i];
+	}
+	return true;
+}
+
+static bool
+restore_vm_io(struct kvms *s, enum kvms_kind kind, const uint64_t *w)
+{
+	struct vm_io *io;
+
+	if (!id_is_new(s, kind, w[1]) || (w[2] != 0 && VM_SPACE(s, w[2]) == NULL) || w[5] > 1)
+		return false;
+	io = record_put(s, kind, w[1]);
+	*io = (struct vm_io){ io->head, w[2], w[3], w[4], w[5] };
+	space_use(s, w[2], +1);
+	if (kind == KVMS_ID_READER)
+		s->live.totals.readers++;
+	else
+		s->live.totals.writers++;
+	return true;
+}
+
+static bool
+restore_reader(struct kvms *s, const uint64_t *w)
+{
+	return restore_vm_io(s, KVMS_ID_READER, w);
+}
+
+static bool
+restore_writer(struct kvms *s, const uint64_t *w)
+{
+	return restore_vm_io(s, KVMS_ID_WRITER, w);
+}
+
+static bool
+restore_iomem(struct kvms *s, const uint64_t *w)
+{
+	struct iomem *m;
+
+	if (!id_is_new(s, KVMS_ID_IOMEM, w[1]) || AREA(s, w[2]) == NULL)
+		return false;
+	m = record_put(s, KVMS_ID_IOMEM, w[1]);
+	*m = (struct iomem){ m->head, w[2], w[3], w[4], w[5], w[6] };
+	s->live.totals.iomems++;
+	return true;
+}
+
+/* One reference that a CPU's queue keeps; what a kept node's leaves hold is counted at the end. */
+static bool
+restore_kept(struct kvms *s, struct cpu *cpu, uint64_t type, uint64_t paddr)
+{
+	struct kept *k;
+	uint64_t id;
+
+	if (type < 1 || type > 2 || paddr % PAGE != 0 || paddr >= s->max_paddr)
+		return false;
+	if (type == 1)
+		slot_mut(s, paddr / PAGE)->kept++;
+	id = record_new(s, REC_KEPT, (void **)&k);
+	k->is_node = type == 2;
+	k->paddr = paddr;
+	if (cpu->kept_last != 0)
+		((struct kept *)record_mut(s, REC_KEPT, cpu->kept_last))->next = id;
+	else
+		cpu->kept_first = id;
+	cpu->kept_last = id;
+	cpu->kept_count++;
+	return true;
+}
+
+static bool
+restore_cpu(struct kvms *s, const uint64_t *w, unsigned count)
+{
+	struct flush_stack queue = { 0 };
+	unsigned used = count > 4 ? stack_words(&queue, w + 4, count - 4) : 0, at = 4 + used;
+	struct cpu *cpu;
+
+	if (used == 0 || w[1] >= s->ncpu || CPU(s, w[1]) != NULL || w[3] > 1 || at >= count ||
+	    (count - at - 1) / 2 != w[at] || (count - at - 1) % 2 != 0)
+		return false;
+	if (w[2] != 0) {
+		if (VM_SPACE(s, w[2]) == NULL)
+			return false;
+		((struct vm_space *)record_mut(s, KVMS_ID_VM_SPACE, w[2]))->cpus |= UINT64_C(1) << w[1];
+	}
+	cpu = record_put(s, REC_CPU, w[1] + 1);
+	cpu->active = w[2];
+	cpu->ipi = w[3];
+	cpu->queue = queue;
+	for (unsigned i = at + 1; i < count; i += 2)
+		if (!restore_kept(s, cpu, w[i], w[i + 1]))
+			return false;
+	return true;
+}
+
+static bool
+restore_tlb(struct kvms *s, const uint64_t *w)
+{
+	struct translation t = { .found = true, .start = w[3], .level = 0 };
+
+	for (unsigned level = 1; level <= s->paging.highest_leaf; level++)
+		if (page_size(level) == w[4])
+			t.level = level;
+	if (w[1] >= s->ncpu || t.level == 0 || w[3] % w[4] != 0 || !kvms_prop_valid(w[6]) || w[7] > 1 ||
+	    (w[2] != 0 && VM_SPACE(s, w[2]) == NULL))
+		return false;
+	t.last = t.start + (w[4] - 1);
+	t.leaf.paddr = w[5];
+	t.leaf.prop = w[6];
+	t.tracked = w[7];
+	if (!set_is_clear(s, (enum extent_set)(SET_TLB + w[1]), t.start, t.last + 1))
+		return false;
+	tlb_insert(s, w[1], w[2], &t);
+	return true;
 }
 
 static bool
@@ -190,15 +447,23 @@ restore_current(struct kvms *s, const uint64_t *w)
 	return w[2] < s->ncpu;
 }
 
-/* Words of an element and what takes it, by tag. */
+/* Words of an element and what takes it, by tag.  Two tags vary in length. */
 static const struct {
-	unsigned words;
+	unsigned words; /* 0: at least 3 */
 	bool (*restore)(struct kvms *s, const uint64_t *words);
+	bool (*restore_long)(struct kvms *s, const uint64_t *words, unsigned count);
 } elements[] = {
-	[2] = { 7, restore_slot },	[3] = { 3, restore_word },	 [4] = { 6, restore_node },
-	[5] = { 3, restore_frame },	[6] = { 4, restore_segment },	 [14] = { 5, restore_area },
-	[15] = { 3, restore_free_va },	[19] = { 4, restore_free_mmio }, [20] = { 7, restore_cpu },
-	[22] = { 3, restore_next_id },	[23] = { 3, restore_current },
+	[2] = { 7, restore_slot, NULL },      [3] = { 3, restore_word, NULL },
+	[4] = { 6, restore_node, NULL },      [5] = { 3, restore_frame, NULL },
+	[6] = { 4, restore_segment, NULL },   [7] = { 3, restore_unique, NULL },
+	[8] = { 6, restore_list, NULL },      [9] = { 5, restore_link, NULL },
+	[10] = { 4, restore_vm_space, NULL }, [11] = { 8, restore_io_entry, NULL },
+	[12] = { 10, restore_cursor, NULL },  [13] = { 0, NULL, restore_flusher },
+	[14] = { 5, restore_area, NULL },     [15] = { 3, restore_free_va, NULL },
+	[16] = { 6, restore_reader, NULL },   [17] = { 6, restore_writer, NULL },
+	[18] = { 7, restore_iomem, NULL },    [19] = { 4, restore_free_mmio, NULL },
+	[20] = { 0, NULL, restore_cpu },      [21] = { 8, restore_tlb, NULL },
+	[22] = { 3, restore_next_id, NULL },  [23] = { 3, restore_current, NULL },
 };
 
 bool
@@ -212,16 +477,19 @@ kvms_restore_element(struct kvms *s, const uint64_t *words, unsigned count, char
 			return refuse(why, size, "the saved configuration is not the store's");
 		return true;
 	}
-	if (count == 0 || words[0] >= sizeof elements / sizeof elements[0] || elements[words[0]].restore == NULL)
+	if (count == 0 || words[0] >= sizeof elements / sizeof elements[0] || words[0] < 2)
 		return refuse(why, size, "the state holds an element that this version does not know");
-	if (count != elements[words[0]].words)
+	if (elements[words[0]].words != 0 ? count != elements[words[0]].words : count < 3)
 		return refuse(why, size, "an element of the state has the wrong number of words");
 	s->can_leave = true;
 	if (setjmp(s->nomem) != 0) {
 		s->can_leave = false;
 		return refuse(why, size, no_memory);
 	}
-	done = elements[words[0]].restore(s, words);
+	if (elements[words[0]].restore != NULL)
+		done = elements[words[0]].restore(s, words);
+	else
+		done = elements[words[0]].restore_long(s, words, count);
 	s->can_leave = false;
 	return done || refuse(why, size, "an element of the state is out of bounds or stands twice");
 }
@@ -232,7 +500,8 @@ kvms_restore_element(struct kvms *s, const uint64_t *words, unsigned count, char
 static uint64_t
 node_on_way(const struct kvms *s, uint64_t table, uint64_t va, unsigned level)
 {
-	uint64_t node = va >= s->paging.kernel_base ? table_root(s, table) : NO_NODE;
+	bool own_half = table == KERNEL_TABLE ? va >= s->paging.kernel_base : va <= s->paging.user_last;
+	uint64_t node = own_half ? table_root(s, table) : NO_NODE;
 
 	for (unsigned l = s->paging.levels; node != NO_NODE && l > level; l--)
 		node = child_of(s, word_at(s, word_paddr(node, entry_index(va, l))), l);
@@ -245,7 +514,8 @@ kvms_restore_node(struct kvms *s, const struct kvms_node_place *place, char *why
 	uint64_t parent, word;
 	struct slot *sl;
 
-	if (place->paddr % PAGE != 0 || place->paddr >= s->max_paddr || place->table != KERNEL_TABLE)
+	if (place->paddr % PAGE != 0 || place->paddr >= s->max_paddr ||
+	    (place->table != KERNEL_TABLE && VM_SPACE(s, place->table) == NULL))
 		return refuse(why, size, "a page-table node lies outside memory or in an unknown table");
 	sl = &s->slot[place->paddr / PAGE];
 	if (sl->usage != USAGE_PAGETABLE || sl->level != place->level || sl->place_table != 0)
@@ -253,9 +523,11 @@ kvms_restore_node(struct kvms *s, const struct kvms_node_place *place, char *why
 	sl->place_table = (uint32_t)place->table + 1;
 	sl->place_va = place->va & ~(page_size(place->level + 1) - 1);
 	if (place->level == s->paging.levels) {
-		if (s->live.kernel_root != 0)
-			return refuse(why, size, "the kernel table has two roots");
-		s->live.kernel_root = place->paddr;
+		if (place->table == KERNEL_TABLE ? s->live.kernel_root != 0
+						 : VM_SPACE(s, place->table)->root != place->paddr)
+			return refuse(why, size, "a table has two roots");
+		if (place->table == KERNEL_TABLE)
+			s->live.kernel_root = place->paddr;
 		sl->place_va = 0;
 		return true;
 	}
@@ -294,7 +566,7 @@ restore_leaf(struct kvms *s, const struct kvms_extent *run, uint64_t va, uint64_
 bool
 kvms_restore_extent(struct kvms *s, const struct kvms_extent *run, char *why, size_t size)
 {
-	if (run->table != KERNEL_TABLE || run->level < 1 || run->level > s->paging.highest_leaf ||
+	if (table_root(s, run->table) == NO_NODE || run->level < 1 || run->level > s->paging.highest_leaf ||
 	    !kvms_prop_valid(run->prop))
 		return refuse(why, size, "a run of leaves has an impossible table, level or property");
 	s->can_leave = true;
@@ -314,6 +586,55 @@ kvms_restore_extent(struct kvms *s, const struct kvms_extent *run, char *why, si
 	return true;
 }
 
+/* ---- What follows from the rest ---------------------------------------------------- */
+
+/* A detached sub-tree keeps the frames of its tracked leaves; its nodes belong to no table. */
+static void
+settle_detached(struct kvms *s, uint64_t node)
+{
+	struct slot *sl = &s->slot[node / PAGE];
+
+	if (sl->usage != USAGE_PAGETABLE || sl->place_table != 0 || sl->level == 0 || sl->level > s->paging.levels)
+		return;
+	sl->place_table = UINT32_MAX;
+	for (unsigned i = 0; i < NODE_ENTRIES; i++) {
+		uint64_t word = word_at(s, word_paddr(node, i)), child = child_of(s, word, sl->level);
+		struct leaf leaf;
+
+		if (child != NO_NODE)
+			settle_detached(s, child);
+		if (pte_kind(&s->paging, word, sl->level) != PTE_LEAF)
+			continue;
+		leaf = pte_decode_leaf(&s->paging, word, sl->level);
+		if (leaf_tracked(UINT32_MAX - 1, &leaf) && leaf.paddr < s->max_paddr)
+			slot_mut(s, leaf.paddr / PAGE)->kept++;
+	}
+}
+
+/* The nodes that a cursor stands on; behind its end only the guard matters. */
+static void
+settle_cursor(struct kvms *s, uint64_t id)
+{
+	struct cursor_record *c = record_mut(s, KVMS_ID_CURSOR, id);
+
+	for (unsigned k = (unsigned)c->level; c->va < c->end && k <= c->guard_level; k++)
+		c->path[k] = node_on_way(s, c->space, c->va, k);
+}
+
+static void
+settle(struct kvms *s)
+{
+	for (uint64_t id = record_next(s, KVMS_ID_VM_SPACE, 1); id != 0; id = record_next(s, KVMS_ID_VM_SPACE, id + 1))
+		for (unsigned i = NODE_ENTRIES / 2; i < NODE_ENTRIES; i++)
+			word_set(s, word_paddr(VM_SPACE(s, id)->root, i),
+				 word_at(s, word_paddr(s->live.kernel_root, i)));
+	for (uint64_t id = record_next(s, REC_KEPT, 1); id != 0; id = record_next(s, REC_KEPT, id + 1))
+		if (KEPT(s, id)->is_node)
+			settle_detached(s, KEPT(s, id)->paddr);
+	for (uint64_t id = record_next(s, KVMS_ID_CURSOR, 1); id != 0; id = record_next(s, KVMS_ID_CURSOR, id + 1))
+		settle_cursor(s, id);
+}
+
 bool
 kvms_restore_end(struct kvms *s, uint64_t steps, uint64_t digest, char *why, size_t size)
 {
@@ -321,6 +642,16 @@ kvms_restore_end(struct kvms *s, uint64_t steps, uint64_t digest, char *why, siz
 
 	if (s->live.kernel_root == 0)
 		return refuse(why, size, "the state has no kernel page table");
+	for (uint64_t cpu = 0; cpu < s->ncpu; cpu++)
+		if (CPU(s, cpu) == NULL)
+			return refuse(why, size, "the state lacks a CPU");
+	s->can_leave = true;
+	if (setjmp(s->nomem) != 0) {
+		s->can_leave = false;
+		return refuse(why, size, no_memory);
+	}
+	settle(s);
+	s->can_leave = false;
 	if (kvms_digest(s) != digest)
 		return refuse(why, size, "the restored state does not have the saved digest");
 	if (!kvms_check_all(s, &findings))
@@ -342,7 +673,7 @@ static bool
 run_leaf(void *arg, uint64_t table, uint64_t va, unsigned level, uint64_t word)
 {
 	struct run *r = arg;
-	struct leaf leaf = pte_decode_leaf(&r->s->paging, word, level);
+	struct leaf leaf = pte_decode_exact(&r->s->paging, word, level);
 	bool tracked = leaf_tracked(table, &leaf);
 	uint64_t length = r->now.leaves * page_size(r->now.leaves ? r->now.level : 1);
 
@@ -375,6 +706,8 @@ kvms_node_find(const struct kvms *s, uint64_t paddr, struct kvms_node_place *pla
 	if (paddr % PAGE != 0 || paddr >= s->max_paddr || s->slot[paddr / PAGE].usage != USAGE_PAGETABLE)
 		return false;
 	sl = &s->slot[paddr / PAGE];
+	if ((sl->bits & SLOT_STRAY) != 0)
+		return false;
 	*place = (struct kvms_node_place){ paddr, sl->place_table - 1, sl->place_va, sl->level };
 	return true;
 }

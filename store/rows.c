@@ -84,11 +84,17 @@ static const struct word slot_kind_words[] = { { 0, "none" }, { 1, "untyped" }, 
 					       { 4, "node" }, { 5, "boot" }, { 0, NULL } };
 static const struct word usage_words[] = { { 0, "Unused" }, { 1, "Reserved" }, { 2, "Frame" }, { 3, "PageTable" },
 					   { 4, "Meta" }, { 5, "Kernel" }, { 6, "MMIO" }, { 0, NULL } };
+static const struct word boot_usage_words[] = { { 1, "Reserved" }, { 5, "Kernel" }, { 4, "Meta" }, { 6, "MMIO" },
+						{ 0, NULL } };
 static const struct word cache_words[] = { { 0, "uc" }, { 1, "wc" }, { 2, "wp" }, { 3, "wt" }, { 4, "wb" },
 					   { 0, NULL } };
 static const struct word cache_keep_words[] = { { 0, "uc" }, { 1, "wc" }, { 2, "wp" }, { 3, "wt" }, { 4, "wb" },
 						{ 5, "keep" }, { 0, NULL } };
 static const struct word global_words[] = { { 0, "keep" }, { 1, "set" }, { 2, "clear" }, { 0, NULL } };
+static const struct word flush_kind_words[] = { { 0, "range" }, { 1, "all" }, { 0, NULL } };
+static const struct word access_words[] = { { 0, "r" }, { 1, "w" }, { 2, "x" }, { 0, NULL } };
+static const struct word mode_words[] = { { 0, "user" }, { 1, "kernel" }, { 0, NULL } };
+static const struct word hit_words[] = { { 0, "tlb" }, { 1, "walk" }, { 0, NULL } };
 /* clang-format on */
 
 struct type_row {
@@ -104,8 +110,13 @@ static const struct type_row types[KVMS_TYPES] = {
 	[KVMS_FRAME_KIND] = { frame_kind_words, false, 0 },
 	[KVMS_SLOT_KIND] = { slot_kind_words, false, 0 },
 	[KVMS_USAGE] = { usage_words, false, 0 },
+	[KVMS_BOOT_USAGE] = { boot_usage_words, false, 0 },
 	[KVMS_CACHE] = { cache_words, false, 0 },
 	[KVMS_CACHE_KEEP] = { cache_keep_words, false, 0 },
+	[KVMS_FLUSH_KIND] = { flush_kind_words, false, 0 },
+	[KVMS_ACCESS] = { access_words, false, 0 },
+	[KVMS_MODE] = { mode_words, false, 0 },
+	[KVMS_HIT] = { hit_words, false, 0 },
 	[KVMS_GLOBAL] = { global_words, false, 0 },
 	[KVMS_BYTES] = { NULL, true, 0 },
 	[KVMS_IDS] = { NULL, true, 1 },

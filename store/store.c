@@ -15,6 +15,17 @@ kvms_version(void)
 	return KVMS_VERSION;
 }
 
+static const size_t record_sizes[REC_KINDS] = {
+	[KVMS_ID_FRAME] = sizeof(struct frame),	  [KVMS_ID_SEGMENT] = sizeof(struct segment),
+	[KVMS_ID_UNIQUE] = sizeof(struct unique), [KVMS_ID_LIST] = sizeof(struct list),
+	[KVMS_ID_VM_SPACE] = sizeof(struct vm_space), [KVMS_ID_CURSOR] = sizeof(struct cursor_record),
+	[KVMS_ID_AREA] = sizeof(struct area),	  [KVMS_ID_READER] = sizeof(struct vm_io),
+	[KVMS_ID_WRITER] = sizeof(struct vm_io),  [KVMS_ID_IOMEM] = sizeof(struct iomem),
+	[REC_IO_ENTRY] = sizeof(struct io_entry), [REC_FLUSHER] = sizeof(struct flusher),
+	[REC_CPU] = sizeof(struct cpu),		  [REC_KEPT] = sizeof(struct kept),
+	[REC_TLB] = sizeof(struct tlb_entry),
+};
+
 static void
 pools_init(struct kvms *s)
 {
@@ -25,9 +36,8 @@ pools_init(struct kvms *s)
 		pool_reserve(s, i, 64);
 	}
 	s->buckets = 64;
-	s->ids[KVMS_ID_FRAME].size = sizeof(struct frame);
-	s->ids[KVMS_ID_SEGMENT].size = sizeof(struct segment);
-	s->ids[KVMS_ID_AREA].size = sizeof(struct area);
+	for (unsigned kind = 0; kind < REC_KINDS; kind++)
+		s->ids[kind].size = record_sizes[kind];
 }
 
 /* Take ranges of frames out of use from the start. */
@@ -66,26 +76,91 @@ kernel_table(struct kvms *s)
 static void
 mmio_windows(struct kvms *s)
 {
-	const uint64_t mib = UINT64_C(1) << 20, top = UINT64_C(1) << 52;
+	const uint64_t mib = UINT64_C(1) << 20;
 	uint64_t memory_end = (s->max_paddr + mib - 1) / mib * mib;
 
 	if (memory_end < 4 * GiB)
 		extent_insert(s, SET_FREE_MMIO0, memory_end, 4 * GiB, 0);
-	extent_insert(s, SET_FREE_MMIO1, memory_end > 4 * GiB ? memory_end : 4 * GiB, top, 0);
+	extent_insert(s, SET_FREE_MMIO1, memory_end > 4 * GiB ? memory_end : 4 * GiB, s->mmio_end, 0);
+}
+
+static void
+claim_boot(struct kvms *s, uint64_t start, uint64_t end, enum usage usage)
+{
+	for (uint64_t paddr = start; paddr < end; paddr += PAGE)
+		slot_claim(s, paddr / PAGE, usage, KIND_BOOT, 0, 1);
+}
+
+/* boot=full: the image's frames, then the metadata's at the lowest free run that starts on 2 MiB. */
+static bool
+boot_frames(struct kvms *s, uint64_t *metadata)
+{
+	const uint64_t huge = UINT64_C(0x200000) / PAGE;
+	uint64_t count, pages = config_metadata_size(s) / PAGE, at = 0;
+	const uint64_t *kernel = config_ranges(s, CONFIG_LIST_kernel, &count);
+
+	claim_boot(s, kernel[0], kernel[1], USAGE_KERNEL);
+	for (;;) {
+		uint64_t used = bitmap_next(&s->used, at);
+
+		if (at + pages > s->slots_count)
+			return false;
+		if (used >= at + pages)
+			break;
+		at = (used / huge + 1) * huge;
+	}
+	*metadata = at * PAGE;
+	claim_boot(s, *metadata, *metadata + pages * PAGE, USAGE_META);
+	return true;
+}
+
+/* Map [va, va + size) to paddr in the largest pages: one cursor over exactly the range. */
+static bool
+boot_map_range(struct kvms *s, uint64_t va, uint64_t paddr, uint64_t size, uint64_t flags)
+{
+	uint64_t prop = flags | KVMS_PROP_GLOBAL | UINT64_C(4) << KVMS_PROP_CACHE_SHIFT, leaves = 0;
+	struct cursor c;
+
+	return cursor_open(s, &c, KERNEL_TABLE, va, va + size) == O_ok &&
+	       cursor_map_largest(s, &c, paddr, size, prop, 0, &leaves) == O_ok;
+}
+
+/* boot=full: linear map, metadata map, kernel image map. */
+static bool
+boot_maps(struct kvms *s, uint64_t metadata)
+{
+	const uint64_t rw = KVMS_PROP_R | KVMS_PROP_W;
+	uint64_t count;
+	const uint64_t *kernel = config_ranges(s, CONFIG_LIST_kernel, &count);
+
+	if (s->paging.linear_in_table && !boot_map_range(s, s->linear_base, 0, s->max_paddr, rw))
+		return false;
+	if (!boot_map_range(s, s->paging.vmalloc_end, metadata, config_metadata_size(s), rw))
+		return false;
+	return !s->paging.linear_in_table || boot_map_range(s, s->paging.code_base + kernel[0], kernel[0],
+							    kernel[1] - kernel[0], rw | KVMS_PROP_X);
 }
 
 bool
 store_populate(struct kvms *s, struct kvms_refusal *why)
 {
+	bool full = s->config.arg[CONFIG_boot] != 0;
+	uint64_t metadata = 0;
+
 	reserve_slots(s, CONFIG_LIST_mmio, USAGE_MMIO);
 	reserve_slots(s, CONFIG_LIST_reserve, USAGE_RESERVED);
-	if (!kernel_table(s)) {
-		config_refuse(why, CONFIG_boot, "no room for the kernel page table");
+	if ((full && !boot_frames(s, &metadata)) || !kernel_table(s) || (full && !boot_maps(s, metadata))) {
+		config_refuse(why, CONFIG_boot, "no room, or a panic, while building the kernel page table");
 		return false;
 	}
 	for (uint64_t i = 0; i < s->vmalloc_count; i++)
 		extent_insert(s, SET_FREE_VA, s->vmalloc[i].start, s->vmalloc[i].end, 0);
 	mmio_windows(s);
+	for (uint64_t cpu = 0; cpu < s->ncpu; cpu++) {
+		void *record;
+
+		record_new(s, REC_CPU, &record);
+	}
 	return true;
 }
 
@@ -118,7 +193,7 @@ store_build(struct kvms *s, struct kvms_refusal *why)
 		config_refuse(why, -1, "the machine has no memory left");
 		return false;
 	}
-	for (unsigned kind = 1; kind < KVMS_ID_KINDS; kind++)
+	for (unsigned kind = 1; kind < REC_KINDS; kind++)
 		s->live.next_id[kind] = 1;
 	s->live.totals.unused = s->slots_count;
 	return store_populate(s, why);
@@ -163,7 +238,7 @@ kvms_free(struct kvms **taken)
 	if (s == NULL)
 		return;
 	memory_release(s);
-	for (unsigned kind = 0; kind < KVMS_ID_KINDS; kind++)
+	for (unsigned kind = 0; kind < REC_KINDS; kind++)
 		idtab_free(&s->ids[kind]);
 	for (unsigned i = 0; i < POOLS; i++)
 		free(s->pools[i].at);
@@ -171,6 +246,7 @@ kvms_free(struct kvms **taken)
 	free(s->undo.bytes);
 	free(s->dirty);
 	free(s->scratch);
+	free(s->element);
 	if (s->sorting != NULL)
 		free(s->sorting->at);
 	free(s->sorting);

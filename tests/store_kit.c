@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "store/pagetable.h"
 #include "trace/text.h"
 
 #define RING 8u
@@ -257,6 +258,12 @@ kit_outcome(unsigned name)
 
 /* ---- The whole of a store --------------------------------------------------------- */
 
+enum { TAG_IO_ENTRY = 11, TAG_TLB_ENTRY = 21 };
+
+struct visited {
+	uint64_t sum, unordered;
+};
+
 /* Order counts: what was seen first may not change places with what came later. */
 static void
 stir(uint64_t *sum, const uint64_t *words, size_t count)
@@ -265,10 +272,16 @@ stir(uint64_t *sum, const uint64_t *words, size_t count)
 		*sum = digest_mix((const uint64_t[]){ *sum, words[i] }, 2);
 }
 
+/* I/O entries and TLB entries are visited as they came: not a fact about the state. */
 static bool
 stir_element(void *arg, const uint64_t *words, unsigned count)
 {
-	stir(arg, words, count);
+	struct visited *e = arg;
+
+	if (words[0] == TAG_IO_ENTRY || words[0] == TAG_TLB_ENTRY)
+		e->unordered += digest_mix(words, count);
+	else
+		stir(&e->sum, words, count);
 	return true;
 }
 
@@ -324,9 +337,10 @@ stir_slots(struct kvms *s, uint64_t *sum)
 uint64_t
 kit_visible(struct kvms *s)
 {
-	uint64_t sum = kvms_digest(s);
+	struct visited e = { kvms_digest(s), 0 };
 
-	kvms_visit(s, stir_element, &sum);
+	kvms_visit(s, stir_element, &e);
+	uint64_t sum = e.sum + e.unordered;
 	kvms_extents(s, 0, stir_run, &sum);
 	stir_requests(s, &sum);
 	stir_slots(s, &sum);
@@ -431,29 +445,39 @@ kit_scaled(uint64_t count)
 
 const struct kit_world kit_worlds[] = {
 	/* next to no memory, next to no addresses */
-	{ "max_paddr=0x200000 vmalloc=0xffffc00000000000..0xffffc00000040000", UINT64_C(0xffffa00000000000) },
+	{ "max_paddr=0x200000 ncpu=2 vmalloc=0xffffc00000000000..0xffffc00000040000", UINT64_C(0xffffa00000000000) },
 	/* counts saturate at once */
-	{ "max_paddr=0x280000 rc_max=3 "
+	{ "max_paddr=0x280000 rc_max=3 ncpu=3 "
 	  "vmalloc=[0xffffc00000000000..0xffffc00000040000,0xffffc00000041000..0xffffc00000061000] "
 	  "reserve=[0x4000..0x6000] mmio=[0x8000..0x9000]",
 	  UINT64_C(0xffffc00000080000) },
 	/* room for pages of 2 MiB */
-	{ "max_paddr=0x400000 vmalloc=[0xffffc00000000000..0xffffc00000800000,0xffffe00000100000..0xffffe00000400000]",
+	{ "max_paddr=0x400000 ncpu=2 "
+	  "vmalloc=[0xffffc00000000000..0xffffc00000800000,0xffffe00000100000..0xffffe00000400000]",
 	  UINT64_C(0xffffe00000400000) },
 	/* tables are cut where nodes of every level meet */
-	{ "max_paddr=0x800000 rc_max=5 "
+	{ "max_paddr=0x800000 rc_max=5 ncpu=3 "
 	  "vmalloc=[0xffffbfffffe00000..0xffffc00000200000,0xffffff7fffc00000..0xffffff8000100000]",
 	  UINT64_C(0xfffffeffffe00000) },
 	/* many addresses, so that tables eat the little memory there is */
-	{ "max_paddr=0x240000 vmalloc=0xffffc00000000000..0xffffc00100000000", UINT64_C(0xffffc00100000000) },
+	{ "max_paddr=0x240000 ncpu=2 vmalloc=0xffffc00000000000..0xffffc00100000000", UINT64_C(0xffffc00100000000) },
 	/* the end of the kernel's half */
 	{ "max_paddr=0x200000 vmalloc=0xffffffffffc00000..0xffffffffffff0000", UINT64_C(0xffffffffffa00000) },
+	/* the other architectures */
+	{ "arch=riscv64_sv39 max_paddr=0x400000 ncpu=2 vmalloc=0xffffffe000000000..0xffffffe000800000",
+	  UINT64_C(0xffffffe000800000) },
+	{ "arch=riscv64_sv48 max_paddr=0x400000 rc_max=4 ncpu=3 vmalloc=0xffffc00000000000..0xffffc00000800000",
+	  UINT64_C(0xffffc00000800000) },
+	{ "arch=loongarch64 max_paddr=0x400000 ncpu=2 vmalloc=0xffffc00000000000..0xffffc00000100000",
+	  UINT64_C(0xffffc00000100000) },
+	{ "arch=x86_64_la57 max_paddr=0x400000 ncpu=2 vmalloc=0xff80000000000000..0xff80000000800000",
+	  UINT64_C(0xff80000000800000) },
 };
 
 const unsigned kit_worlds_count = KIT_COUNT(kit_worlds);
 
 /* What the addresses of an op are about. */
-enum space { PHYSICAL, IN_AREA, IN_VMALLOC, AT_BOOT };
+enum space { PHYSICAL, IN_AREA, IN_VMALLOC, AT_BOOT, IN_USER, ANYWHERE };
 
 static bool
 chance(struct kit_walk *w, unsigned percent)
@@ -461,7 +485,32 @@ chance(struct kit_walk *w, unsigned percent)
 	return kit_below(&w->r, 100) < percent;
 }
 
-/* A live id, now and then any number. */
+static bool
+begins(const char *text, const char *with)
+{
+	return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* Can the op do something with this object? */
+static bool
+fits(const struct kit_walk *w, enum kvms_kind kind, uint64_t id)
+{
+	const char *op = w->row->name;
+
+	if (kind == KVMS_ID_FRAME && begins(op, "cursor_"))
+		return w->s->slot[FRAME(w->s, id)->paddr / PAGE].kind == KIND_UNTYPED;
+	if (kind == KVMS_ID_UNIQUE && begins(op, "list_"))
+		return w->s->slot[UNIQUE(w->s, id)->paddr / PAGE].kind == KIND_LINK;
+	if (kind == KVMS_ID_LIST)
+		return LIST(w->s, id)->checked_out == (begins(op, "list_cursor_") && strstr(op, "_mut") == NULL);
+	if (kind == KVMS_ID_AREA)
+		return AREA(w->s, id)->refs == 0 && AREA(w->s, id)->start < AREA(w->s, id)->end;
+	if (kind == KVMS_ID_CURSOR)
+		return CURSOR(w->s, id)->mutable && CURSOR(w->s, id)->va < CURSOR(w->s, id)->end;
+	return true;
+}
+
+/* A live id, mostly one that fits, now and then any number. */
 static uint64_t
 draw_id(struct kit_walk *w, enum kvms_kind kind)
 {
@@ -469,8 +518,13 @@ draw_id(struct kit_walk *w, enum kvms_kind kind)
 
 	if (chance(w, 3))
 		return chance(w, 50) ? kit_below(&w->r, next + 3) : kit_draw(&w->r);
-	id = record_next(w->s, kind, 1 + kit_below(&w->r, next));
-	return id != 0 ? id : record_next(w->s, kind, 1);
+	for (unsigned tries = 0; tries < 4; tries++) {
+		id = record_next(w->s, kind, 1 + kit_below(&w->r, next));
+		id = id != 0 ? id : record_next(w->s, kind, 1);
+		if (id == 0 || fits(w, kind, id))
+			break;
+	}
+	return id;
 }
 
 /* Bytes of some pages: mostly few, sometimes a multiple of 2 MiB, rarely absurd. */
@@ -551,9 +605,48 @@ draw_va(struct kit_walk *w)
 	uint64_t pages = (high - low) / PAGE + 1;
 	uint64_t va = low + kit_below(&w->r, pages < 1200 ? pages : 1200) * PAGE;
 
-	if (chance(w, 30)) /* anywhere, where large pages begin */
+	if (chance(w, w->space == IN_AREA ? 10 : 30)) /* anywhere, where large pages begin */
 		va = (low + kit_below(&w->r, pages) * PAGE) & ~UINT64_C(0x1fffff);
 	return chance(w, 2) ? va + kit_below(&w->r, PAGE) : va;
+}
+
+/* The address of a frame that somebody has, or any. */
+static uint64_t
+draw_data(struct kit_walk *w)
+{
+	uint64_t id = record_next(w->s, KVMS_ID_FRAME, 1 + kit_below(&w->r, w->s->live.next_id[KVMS_ID_FRAME]));
+
+	return id != 0 && chance(w, 70) ? FRAME(w->s, id)->paddr : draw_paddr(w);
+}
+
+/* Pages that cursors, readers and CPUs share: in two tables of level 1, and where they meet. */
+static uint64_t
+draw_user(struct kit_walk *w)
+{
+	static const uint64_t bases[] = { 0, 0x1f8000, 0x40000000 };
+	uint64_t va = bases[kit_below(&w->r, KIT_COUNT(bases))] + kit_below(&w->r, 16) * PAGE;
+
+	if (chance(w, 2))
+		return chance(w, 50) ? kit_draw(&w->r) : w->s->paging.user_last + 1 - kit_below(&w->r, 3) * PAGE;
+	return va;
+}
+
+/* An address at which a table has a leaf, if that has any from "va" on. */
+static uint64_t
+mapped(struct kit_walk *w, uint64_t table, uint64_t va)
+{
+	uint64_t end = table == KERNEL_TABLE ? KERNEL_END_VADDR : w->s->paging.user_last + 1, found;
+
+	return va < end && leaf_in_range(w->s, table, va, end, &found) ? found : va;
+}
+
+/* What the space of the current CPU maps, or any address of the user half. */
+static uint64_t
+draw_user_leaf(struct kit_walk *w)
+{
+	uint64_t active = CPU(w->s, w->s->live.current_cpu)->active, va = draw_user(w);
+
+	return active != 0 && chance(w, 70) ? mapped(w, active, chance(w, 50) ? va : 0) : va;
 }
 
 static uint64_t
@@ -561,6 +654,8 @@ draw_address(struct kit_walk *w, bool is_end)
 {
 	uint64_t at;
 
+	if (is_end && w->space == IN_AREA && chance(w, 50))
+		return w->anchor + PAGE;
 	if (is_end && !chance(w, 5))
 		return w->anchor + draw_size(w);
 	at = w->space == PHYSICAL ? draw_paddr(w) : draw_va(w);
@@ -572,8 +667,9 @@ static uint64_t
 draw_prop(struct kit_walk *w)
 {
 	uint64_t cache = chance(w, 4) ? 2 : chance(w, 70) ? 4 : kit_below(&w->r, 5);
+	uint64_t most = chance(w, 60) ? KVMS_PROP_R | KVMS_PROP_W | KVMS_PROP_USER : 0;
 
-	return (kit_draw(&w->r) & 0x39f) | cache << KVMS_PROP_CACHE_SHIFT;
+	return (kit_draw(&w->r) & 0x39f) | most | cache << KVMS_PROP_CACHE_SHIFT;
 }
 
 static uint64_t
@@ -588,15 +684,174 @@ draw_word(struct kit_walk *w, enum kvms_type type)
 	return value;
 }
 
+/* A reader that stands where a writer does, 0 if there is none. */
+static uint64_t
+twin(const struct kit_walk *w, const struct vm_io *writer)
+{
+	for (uint64_t id = record_next(w->s, KVMS_ID_READER, 1); id != 0;
+	     id = record_next(w->s, KVMS_ID_READER, id + 1)) {
+		const struct vm_io *reader = READER(w->s, id);
+
+		if (reader->space == writer->space && reader->va == writer->va && reader->fallible && writer->fallible)
+			return id;
+	}
+	return 0;
+}
+
+static bool
+writable(const struct kit_walk *w, const struct vm_io *io)
+{
+	struct translation t = translate(w->s, io->space, io->va);
+
+	return t.found && (t.leaf.prop & KVMS_PROP_W) != 0 && io->va % 4 == 0;
+}
+
+/* A writer with which a reader stands at the same place, if there is one. */
+static uint64_t
+draw_twin_writer(struct kit_walk *w)
+{
+	for (uint64_t id = record_next(w->s, KVMS_ID_WRITER, 1); id != 0;
+	     id = record_next(w->s, KVMS_ID_WRITER, id + 1))
+		if (twin(w, WRITER(w->s, id)) != 0 && writable(w, WRITER(w->s, id)) && chance(w, 80)) {
+			w->first = WRITER(w->s, id);
+			return id;
+		}
+	return draw_id(w, KVMS_ID_WRITER);
+}
+
+/* Bytes from a handle's place on: mostly few and even. */
+static uint64_t
+draw_bytes(struct kit_walk *w)
+{
+	switch (kit_below(&w->r, 16)) {
+	case 0:
+		return kit_draw(&w->r);
+	case 1:
+		return kit_below(&w->r, 0x11000);
+	case 2:
+	case 3:
+		return kit_below(&w->r, 4) * PAGE;
+	case 4:
+		return kit_below(&w->r, 64);
+	default:
+		return kit_below(&w->r, 40) * 8;
+	}
+}
+
+/* Numbers that are about a cursor. */
+static uint64_t
+draw_of_cursor(struct kit_walk *w, const char *arg)
+{
+	const struct cursor_record *c = w->first;
+	uint64_t pages = (c->end - c->start) / PAGE, left = (c->end - c->va) / PAGE;
+
+	if (chance(w, 4))
+		return kit_draw(&w->r);
+	if (strcmp(arg, "len") == 0)
+		return kit_below(&w->r, (left < 16 ? left : 16) + 2) * PAGE;
+	return c->start + kit_below(&w->r, (pages < 64 ? pages : 64) + 1) * PAGE;
+}
+
+/* Arguments of the ops on lists, spaces, cursors, readers, writers and I/O memory.  False: none of them. */
+static bool
+draw_special(struct kit_walk *w, const struct kvms_field *arg, uint64_t *value)
+{
+	const char *op = w->row->name, *name = arg->name;
+	bool is_start = strcmp(name, "start") == 0, is_end = strcmp(name, "end") == 0, is_va = strcmp(name, "va") == 0;
+
+	if (begins(op, "writer_atomic") && arg->kind == KVMS_ID_WRITER) {
+		*value = draw_twin_writer(w);
+	} else if (begins(op, "writer_atomic") && arg->kind == KVMS_ID_READER && w->first != NULL &&
+		   twin(w, w->first) != 0) {
+		*value = twin(w, w->first);
+	} else if (strcmp(op, "boot_reserve") == 0 && is_start) {
+		uint64_t unused = bitmap_next_zero(&w->s->used, kit_below(&w->r, w->s->slots_count));
+
+		*value = w->anchor = chance(w, 90) && unused != BITMAP_NONE ? unused * PAGE : draw_paddr(w);
+	} else if (strcmp(op, "boot_reserve") == 0 && is_end) {
+		*value = w->anchor + (chance(w, 90) ? PAGE : kit_below(&w->r, 3) * PAGE + 8 * kit_below(&w->r, 2));
+	} else if (begins(op, "unique_") && strcmp(name, "kind") == 0 && chance(w, 60)) {
+		*value = KIND_LINK;
+	} else if (arg->type == KVMS_CPU) {
+		*value = chance(w, 96) ? kit_below(&w->r, w->s->ncpu) : kit_below(&w->r, 70);
+	} else if (strcmp(name, "width") == 0) {
+		*value = chance(w, 90) ? UINT64_C(1) << kit_below(&w->r, 4) : kit_below(&w->r, 20);
+	} else if (strcmp(name, "index") == 0) {
+		*value = chance(w, 50) ? 0 : kit_below(&w->r, 5);
+	} else if (strcmp(name, "pages") == 0) {
+		*value = chance(w, 3) ? kit_draw(&w->r) : kit_below(&w->r, 6);
+	} else if (strcmp(op, "segment_slice") == 0 && (is_start || is_end)) {
+		*value = kit_below(&w->r, 6) * PAGE + (chance(w, 4) ? 8 : 0);
+	} else if (strcmp(op, "iomem_slice") == 0 && (is_start || is_end)) {
+		*value = w->anchor += kit_below(&w->r, 0x1000);
+	} else if (strcmp(op, "iomem_acquire") == 0 && is_start) {
+		/* now and then where a large page begins */
+		*value = UINT64_C(0x80000000) +
+			 (chance(w, 15) ? kit_below(&w->r, 512) * 0x200000 : kit_below(&w->r, 0x40000) * PAGE);
+		*value += chance(w, 20) ? kit_below(&w->r, PAGE) : 0;
+		*value = w->anchor = chance(w, 3) ? kit_draw(&w->r) : *value;
+	} else if (strcmp(op, "iomem_acquire") == 0 && is_end) {
+		*value = w->anchor + (chance(w, 10)   ? draw_size(w)
+				      : chance(w, 80) ? (1 + kit_below(&w->r, 4)) * PAGE
+						      : kit_below(&w->r, 0x3000));
+	} else if ((begins(op, "list_") || strcmp(op, "cursor_find_iomem_by_paddr") == 0) &&
+		   strcmp(name, "paddr") == 0) {
+		uint64_t id = record_next(w->s, KVMS_ID_IOMEM, 1);
+		const struct list *l = w->first;
+
+		if (begins(op, "cursor_"))
+			*value = id != 0 ? IOMEM(w->s, id)->paddr : 0;
+		else
+			*value = l == NULL || l->first == 0 || chance(w, 20) ? draw_paddr(w) : (l->first - 1) * PAGE;
+	} else if (begins(op, "cursor_open") || begins(op, "flush_issue")) {
+		if (is_start)
+			*value = w->anchor = draw_user(w) + (chance(w, 2) ? 8 : 0);
+		else if (is_end)
+			*value =
+			    w->anchor + kit_below(&w->r, chance(w, 90) ? 9 : 0x400) * PAGE + (chance(w, 2) ? 8 : 0);
+		else
+			return false;
+	} else if (begins(op, "cursor_") && w->first != NULL && (is_va || (strcmp(name, "len") == 0))) {
+		*value = draw_of_cursor(w, name);
+	} else if (strcmp(op, "cursor_map_iomem") == 0 && strcmp(name, "offset") == 0) {
+		*value = chance(w, 70) ? 0 : kit_below(&w->r, 4) * PAGE + (chance(w, 5) ? 8 : 0);
+	} else if (w->space == IN_USER && is_va) {
+		*value = draw_user_leaf(w) + (chance(w, 30) ? kit_below(&w->r, PAGE) : kit_below(&w->r, 8) * 8);
+	} else if (w->space == ANYWHERE && is_va) {
+		bool user = strstr(op, "kernel") == NULL && chance(w, 60);
+
+		if (user)
+			*value = draw_user_leaf(w) + kit_below(&w->r, 8) * 8;
+		else if (strstr(op, "kernel") != NULL && chance(w, 80))
+			*value = w->s->linear_base + draw_data(w) + kit_below(&w->r, 4) * 8;
+		else
+			*value = chance(w, 70) ? mapped(w, KERNEL_TABLE, w->s->vmalloc[0].start) : draw_va(w);
+	} else if ((begins(op, "reader_") || begins(op, "writer_") || begins(op, "iomem_") || begins(op, "segment_")) &&
+		   (strcmp(name, "len") == 0 || strcmp(name, "max") == 0 ||
+		    (strcmp(name, "offset") == 0 && strcmp(op, "segment_split") != 0))) {
+		*value = draw_bytes(w);
+	} else {
+		return false;
+	}
+	return true;
+}
+
 /* A value for one argument, by its name where a name has a meaning of its own, else by its type. */
 static uint64_t
 draw_argument(struct kit_walk *w, const struct kvms_field *arg)
 {
-	uint64_t ignored;
+	uint64_t ignored, value;
 
+	if (draw_special(w, arg, &value))
+		return value;
 	if (arg->type == KVMS_ID) {
 		uint64_t id = draw_id(w, arg->kind);
+		const struct cpu *here = CPU(w->s, w->s->live.current_cpu);
 
+		if (arg->kind == KVMS_ID_VM_SPACE && w->space == IN_USER && chance(w, 80))
+			id = here->active;
+		if (w->first == NULL)
+			w->first = record_at(w->s, arg->kind, id);
 		if (arg->kind == KVMS_ID_AREA && AREA(w->s, id) != NULL)
 			w->area = id;
 		return id;
@@ -615,20 +870,27 @@ draw_argument(struct kit_walk *w, const struct kvms_field *arg)
 			w->list[w->words++] = i < count / 8 ? kit_draw(&w->r) : kit_draw(&w->r) >> (64 - count % 8 * 8);
 		return count;
 	}
+	if (strcmp(arg->name, "paddr") == 0 && strstr(w->row->name, "_from_unused") != NULL && chance(w, 40)) {
+		uint64_t unused = bitmap_next_zero(&w->s->used, kit_below(&w->r, w->s->slots_count));
+
+		return unused != BITMAP_NONE ? unused * PAGE : 0;
+	}
 	if (strcmp(arg->name, "paddr") == 0)
 		return draw_paddr(w);
 	if (strcmp(arg->name, "paddr_start") == 0)
 		return w->anchor = draw_untracked(w);
 	if (strcmp(arg->name, "paddr_end") == 0)
-		return chance(w, 95) ? w->anchor + draw_size(w) : draw_untracked(w);
+		return chance(w, 50) ? w->anchor + PAGE : chance(w, 95) ? w->anchor + draw_size(w) : draw_untracked(w);
 	if (strcmp(arg->name, "start") == 0 || strcmp(arg->name, "va") == 0)
 		return draw_address(w, false);
 	if (strcmp(arg->name, "end") == 0)
 		return draw_address(w, true);
+	if (w->row->code == OP_kvirt_split && w->area != 0 && chance(w, 60))
+		return kit_below(&w->r, (AREA(w->s, w->area)->end - AREA(w->s, w->area)->start) / PAGE + 1) * PAGE;
 	if (strcmp(arg->name, "map_offset") == 0)
 		return chance(w, 60) ? 0 : draw_size(w);
 	if (strcmp(arg->name, "max_level") == 0)
-		return kit_below(&w->r, 4);
+		return chance(w, 50) ? 0 : kit_below(&w->r, 4);
 	if (strcmp(arg->name, "area_size") == 0 || strcmp(arg->name, "offset") == 0)
 		return draw_size(w);
 	if (arg->type == KVMS_PROP)
@@ -646,6 +908,13 @@ draw_argument(struct kit_walk *w, const struct kvms_field *arg)
 static enum space
 space_of(const char *name)
 {
+	if (strcmp(name, "reader_new") == 0 || strcmp(name, "writer_new") == 0 ||
+	    strcmp(name, "reader_writer_new") == 0)
+		return IN_USER;
+	if (strstr(name, "_new_kernel") != NULL || strcmp(name, "access") == 0 || strcmp(name, "tlb_fill") == 0)
+		return ANYWHERE;
+	if (strcmp(name, "boot_reserve") == 0)
+		return PHYSICAL;
 	if (strncmp(name, "frame_", 6) == 0 || strncmp(name, "segment_", 8) == 0 || strncmp(name, "unique_", 7) == 0)
 		return PHYSICAL;
 	if (strncmp(name, "boot_", 5) == 0)
@@ -665,6 +934,8 @@ draw_op(struct kit_walk *w, const struct kvms_row *row)
 	w->area = 0;
 	w->anchor = 0;
 	w->space = space_of(row->name);
+	w->row = row;
+	w->first = NULL;
 	for (unsigned i = 0; i < row->args_count; i++)
 		w->op.arg[i] = draw_argument(w, &row->args[i]);
 	if (!chance(w, 1) || row->args_count == 0)
@@ -688,16 +959,48 @@ gives_back(unsigned code)
 	       code == OP_kvirt_unmap_range || code == OP_kvirt_unreserve;
 }
 
+/* Of some kinds of objects a handful is enough: the op that ends one, or NULL. */
+static const struct kvms_row *
+draw_drop(struct kit_walk *w)
+{
+	const union totals *t = &w->s->live.totals;
+	const struct {
+		uint64_t live, enough;
+		unsigned code;
+	} drops[] = {
+		{ t->uniques, 16, OP_unique_drop },    { t->lists, 4, OP_list_drop },
+		{ t->vm_spaces, 3, OP_vm_space_drop }, { t->cursors, 5, OP_cursor_drop },
+		{ t->readers, 12, OP_reader_drop },    { t->writers, 12, OP_writer_drop },
+		{ t->iomems, 6, OP_iomem_drop },
+	};
+
+	for (unsigned i = 0; i < KIT_COUNT(drops); i++)
+		if (drops[i].live > drops[i].enough && chance(w, 20))
+			return kvms_op_row(drops[i].code);
+	return NULL;
+}
+
 /* The row to try next.  Tides: for 512 steps memory and addresses fill, for 512 they empty. */
 static const struct kvms_row *
 draw_row(struct kit_walk *w)
 {
+	static const unsigned basics[] = { OP_cursor_map,         OP_cursor_jump,        OP_cursor_open_mut,
+					   OP_vm_space_activate,  OP_unique_from_unused, OP_reader_writer_new,
+					   OP_reader_new_kernel,  OP_writer_new_kernel,  OP_list_cursor_drop,
+					   OP_unique_from_unused, OP_kvirt_reserve,      OP_list_new };
 	bool flood = w->number / 512 % 2 == 0;
 	const struct kvms_row *row;
 
+	row = draw_drop(w);
+	if (row != NULL)
+		return row;
+	if (chance(w, 15)) /* on which most others rest */
+		return kvms_op_row(basics[kit_below(&w->r, KIT_COUNT(basics))]);
 	do {
 		row = kvms_op_row((unsigned)(1 + kit_below(&w->r, kvms_op_max())));
-	} while (row == NULL || (flood && gives_back(row->code) && chance(w, 80)));
+		/* what it takes never comes back */
+	} while (row == NULL || (row->code == OP_boot_reserve && chance(w, 75)) ||
+		 (flood && gives_back(row->code) && chance(w, 80)));
 	if (chance(w, 25))
 		return row;
 	if (flood && chance(w, 30))

@@ -124,6 +124,8 @@ struct kit_walk {
 	uint64_t area;   /* the area argument of this op, 0 if it has none */
 	uint64_t anchor; /* the first address argument of this op */
 	unsigned space;  /* what its addresses are about */
+	const struct kvms_row *row;
+	const void *first; /* the object of its first id argument, NULL if there is none */
 };
 
 /* A walk on a store of that world; s == NULL makes one, which the caller frees. */

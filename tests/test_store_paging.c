@@ -74,7 +74,7 @@ Test(paging, every_property_comes_back_at_every_level)
 				}
 				cr_assert_eq(name, O_ok);
 				cr_assert_eq(pte_kind(x86(), word, level), PTE_LEAF, "%" PRIx64, word);
-				cr_assert_eq(pte_leaf_address(x86(), word), leaf.paddr);
+				cr_assert_eq(pte_leaf_address(x86(), word, level), leaf.paddr);
 				back = pte_decode_leaf(x86(), word, level);
 				cr_assert(back.paddr == leaf.paddr && back.prop == prop && back.avail1 == leaf.avail1,
 					  "level %u property %" PRIx64 " came back as %" PRIx64, level, prop,

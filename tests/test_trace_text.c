@@ -618,7 +618,9 @@ Test(print, every_outcome_round_trips)
 		for (size_t i = 0; i < line.fields_count; i++)
 			cr_expect(kvt_field_holds(line.row, &out, &line.fields[i]), "%s", b.at);
 		out.name = name % kvms_outcome_max() + 1;
-		cr_expect_not(kvt_outcome_holds(&line, &out));
+		/* causes share a name; they differ in a field */
+		if (strcmp(kvms_outcome_name(name), kvms_outcome_name(out.name)) != 0)
+			cr_expect_not(kvt_outcome_holds(&line, &out));
 		kvt_parser_free(&p);
 		kvt_buffer_free(&b);
 	}
