@@ -22,9 +22,12 @@ static uint64_t
 link_index(const struct kvms *s, uint64_t list, uint64_t paddr)
 {
 	uint64_t index = 0;
-	const struct slot *sl = &s->slot[paddr / PAGE];
+	const struct slot *sl;
 
-	if (paddr % PAGE != 0 || paddr >= s->max_paddr || sl->listed == 0 || sl->link_list != list)
+	if (paddr % PAGE != 0 || paddr >= s->max_paddr)
+		return UINT64_MAX;
+	sl = &s->slot[paddr / PAGE];
+	if (sl->listed == 0 || sl->link_list != list)
 		return UINT64_MAX;
 	for (uint64_t at = sl->link_prev; at != 0; at = s->slot[at - 1].link_prev)
 		index++;
