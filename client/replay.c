@@ -27,6 +27,7 @@ struct replaying {
 	char made[KVMP_STORE_NAME_MAX + 1]; /* store in the daemon to drop at the end, "" = none */
 	struct kvmctl_guard guard;
 	struct kvmctl_comparison listing, mappings;
+	struct kvmctl_stale stale;
 	struct kvmctl_guess mark; /* what a mark that did not come was perhaps meant to be */
 	char *marks;              /* where the candidates live, one behind the other */
 	size_t marks_size;
@@ -310,6 +311,23 @@ on_progress(void *arg, const struct kvt_statistics *so_far)
 		kvmctl_progress_draw(so_far);
 }
 
+static void
+on_stale(void *arg, const struct kvt_stale_warning *w)
+{
+	struct kvmctl_stale *stale = &((struct replaying *)arg)->stale;
+
+	if (stale->count == stale->capacity) {
+		size_t capacity = stale->capacity > 0 ? 2 * stale->capacity : 16;
+		struct kvt_stale_warning *at = realloc(stale->at, capacity * sizeof *at);
+
+		if (at == NULL)
+			return; /* the text has been told all the same */
+		stale->at = at;
+		stale->capacity = capacity;
+	}
+	stale->at[stale->count++] = *w;
+}
+
 static const char *
 verdict(enum kvmctl_status status)
 {
@@ -341,6 +359,7 @@ replay(struct replaying *r, struct kvt_input *in)
 		.open = open_store,
 		.comment = on_comment,
 		.progress = on_progress,
+		.stale = on_stale,
 		.keep_going = r->k->option[OPTION_keep_going] != NULL,
 		.report = stderr,
 	};
@@ -367,7 +386,8 @@ replay(struct replaying *r, struct kvt_input *in)
 	}
 	status = combined(r, result, in);
 	if (run.target != NULL)
-		kvmctl_report_print(r->k, &report, &run.statistics, &r->listing, &r->mappings, verdict(status));
+		kvmctl_report_print(r->k, &report, &run.statistics, &r->stale, &r->listing, &r->mappings,
+				    verdict(status));
 	return status;
 }
 
@@ -398,6 +418,7 @@ kvmctl_replay(struct kvmctl *k)
 	kvt_input_close(&in);
 	free(r.listing.text);
 	free(r.mappings.text);
+	free(r.stale.at);
 	free(r.marks);
 	return status;
 }

@@ -170,6 +170,12 @@ print_text(const struct kvmctl_report *report, const struct kvt_statistics *run,
 	if (run->gaps > 0)
 		count_line("gaps", run->gaps, &b);
 	count_line("divergences", run->divergences, &b);
+	if (run->stale > 0) {
+		put_grouped(&b, run->stale);
+		kvt_puts(&b, run->stale == 1 ? " entry, its" : " entries, their");
+		kvt_puts(&b, " range or frame in use again before a flush");
+		line("stale tlb", &b);
+	}
 	if (report->has_state)
 		print_state(report, &b);
 	if (listing->text != NULL)
@@ -196,7 +202,24 @@ json_compared(struct kvt_buffer *b, const char *name, const struct kvmctl_compar
 }
 
 static void
-print_json(const struct kvmctl_report *report, const struct kvt_statistics *run,
+json_stale(struct kvt_buffer *b, const struct kvmctl_stale *stale)
+{
+	kvt_puts(b, ",\"stale\":[");
+	for (size_t i = 0; i < stale->count; i++) {
+		const struct kvt_stale_warning *w = &stale->at[i];
+
+		kvt_putf(b,
+			 "%s{\"cpu\":%" PRIu64 ",\"va\":\"0x%" PRIx64 "\",\"paddr\":\"0x%" PRIx64
+			 "\",\"reused\":\"%s\",\"stale_line\":%" PRIu64 ",\"stale_step\":%" PRIu64
+			 ",\"reused_line\":%" PRIu64 ",\"reused_step\":%" PRIu64 "}",
+			 i > 0 ? "," : "", w->cpu, w->va, w->paddr, w->is_frame ? "frame" : "range", w->stale.line,
+			 w->stale.step, w->reused.line, w->reused.step);
+	}
+	kvt_putc(b, ']');
+}
+
+static void
+print_json(const struct kvmctl_report *report, const struct kvt_statistics *run, const struct kvmctl_stale *stale,
 	   const struct kvmctl_comparison *listing, const struct kvmctl_comparison *mappings, const char *verdict)
 {
 	struct kvt_buffer b = { 0 };
@@ -210,6 +233,7 @@ print_json(const struct kvmctl_report *report, const struct kvt_statistics *run,
 			 report->areas, report->free_blocks, report->free_total, report->free_largest, report->laws);
 		kvt_json_value(&b, KVMS_DIGEST, report->digest, NULL);
 	}
+	json_stale(&b, stale);
 	json_compared(&b, "listing", listing);
 	json_compared(&b, "mappings", mappings);
 	kvt_putc(&b, '}');
@@ -219,11 +243,11 @@ print_json(const struct kvmctl_report *report, const struct kvt_statistics *run,
 
 void
 kvmctl_report_print(const struct kvmctl *k, const struct kvmctl_report *report, const struct kvt_statistics *run,
-		    const struct kvmctl_comparison *listing, const struct kvmctl_comparison *mappings,
-		    const char *verdict)
+		    const struct kvmctl_stale *stale, const struct kvmctl_comparison *listing,
+		    const struct kvmctl_comparison *mappings, const char *verdict)
 {
 	if (k->json)
-		print_json(report, run, listing, mappings, verdict);
+		print_json(report, run, stale, listing, mappings, verdict);
 	else if (!k->quiet || strcmp(verdict, "passed") != 0)
 		print_text(report, run, listing, mappings, verdict);
 }

@@ -17,6 +17,12 @@ struct kvmctl_comparison {
 	char *text; /* what kvt_compare_*() had to say; the comparison's owner frees it */
 };
 
+/* Stale TLB entries whose range or frame came into use again.  Zero-initialise; the owner frees "at". */
+struct kvmctl_stale {
+	struct kvt_stale_warning *at;
+	size_t count, capacity;
+};
+
 /* The state of the store when the trace had run. */
 struct kvmctl_report {
 	bool has_state; /* the store could be asked */
@@ -34,7 +40,7 @@ enum kvt_status kvmctl_report_state(struct kvt_target *target, struct kvmctl_rep
 
 /* Print it.  "verdict" is one word: passed, diverged, ... */
 void kvmctl_report_print(const struct kvmctl *k, const struct kvmctl_report *report, const struct kvt_statistics *run,
-			 const struct kvmctl_comparison *listing, const struct kvmctl_comparison *mappings,
-			 const char *verdict);
+			 const struct kvmctl_stale *stale, const struct kvmctl_comparison *listing,
+			 const struct kvmctl_comparison *mappings, const char *verdict);
 
 #endif /* KVMCTL_REPORT_H */

@@ -4,8 +4,10 @@
 #include "trace/compare.h"
 #include "trace/gen.h"
 #include "trace/replay.h"
+#include "trace/stale.h"
 
 #include <criterion/criterion.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -426,6 +428,12 @@ failing_apply(struct kvt_target *t, const struct kvms_op *op, struct kvms_outcom
 	return ((struct failing *)t)->status;
 }
 
+static enum kvt_status
+failing_inspect(struct kvt_target *t, const struct kvms_op *request, struct kvms_outcome *out)
+{
+	return failing_apply(t, request, out);
+}
+
 static const char *
 failing_error(struct kvt_target *t)
 {
@@ -456,8 +464,10 @@ Test(replay, a_target_that_fails_ends_it_with_the_status_that_says_why)
 
 	for (size_t i = 0; i <= sizeof cases / sizeof cases[0]; i++) {
 		bool refused = i == sizeof cases / sizeof cases[0];
-		struct failing failing = { { .apply = failing_apply, .error = failing_error },
-					   refused ? KVT_LOST : cases[i].status };
+		struct failing failing = {
+			{ .apply = failing_apply, .inspect = failing_inspect, .error = failing_error },
+			refused ? KVT_LOST : cases[i].status
+		};
 		struct kvt_replay r = { .arg = refused ? NULL : &failing, .open = open_failing };
 		char error[256], *report;
 		size_t size;
@@ -473,6 +483,305 @@ Test(replay, a_target_that_fails_ends_it_with_the_status_that_says_why)
 		free(report);
 		kvt_input_close(&in);
 	}
+}
+
+/* ---- Stale TLB entries ----------------------------------------------------------- */
+
+/* The two warnings, as text: of a CPU's entry, stale since a line and step, used again at a line and step. */
+#define TOLD(what, how, cpu, va, paddr, line, step, again_line, again_step)                                            \
+	"t.kvt:" #again_line ": warning: " what " while a TLB still has the entry from before\n  CPU " #cpu            \
+	", va " #va ", paddr " #paddr ": stale since line " #line " (step " #step "), " how " at line " #again_line    \
+	" (step " #again_step "), not flushed between\n"
+#define RANGE(...) TOLD("a range is mapped again", "mapped again", __VA_ARGS__)
+#define FRAME(...) TOLD("a frame is used again", "its frame in use again", __VA_ARGS__)
+
+/* An area of one page with frame 1, cached by CPU 1 and dropped at line 6, step 4. */
+#define STALE_PAGE                                                                                                     \
+	"store ncpu=2\n"                                                                                               \
+	"frame_from_unused paddr=0x1000\n"                                                                             \
+	"kvirt_map_frames area_size=0x1000 frames=[1] prop=rw:wb -> ok start=0xffffdffffffff000\n"                     \
+	"access cpu=1 va=0xffffdffffffff008 mode=kernel\n"                                                             \
+	"kvirt_drop area=1\n"
+
+static unsigned
+stale_told(const char *lines, const char *says)
+{
+	struct play play = { 0 };
+	struct played played;
+	unsigned warnings;
+	char text[4096];
+
+	snprintf(text, sizeof text, "kvmtrace 1\n%s", lines);
+	played = play_text(&play, text);
+	warnings = (unsigned)played.statistics.stale;
+	cr_expect_eq(played.result, KVT_PASSED, "%s\n%s", lines, played.report);
+	cr_expect(says == NULL ? *played.report == '\0' : strcmp(played.report, says) == 0, "%s\nsaid:\n%s", lines,
+		  played.report);
+	played_free(&played);
+	return warnings;
+}
+
+Test(stale, a_range_mapped_again_before_a_flush_is_told_with_both_places)
+{
+	cr_expect_eq(stale_told(STALE_PAGE "frame_from_unused paddr=0x2000\n"
+					   "kvirt_map_frames area_size=0x1000 frames=[2] prop=rw:wb\n",
+				RANGE(1, 0xffffdffffffff000, 0x1000, 6, 4, 8, 6)),
+		     1);
+	/* the whole area counts, not its first page; uncounted pages and addresses given by name too */
+	cr_expect_eq(stale_told("frame_alloc\n"
+				"kvirt_map_frames area_size=0x3000 map_offset=0x2000 frames=[1] prop=rw:wb\n"
+				"tlb_fill cpu=0 va=0xffffdffffffff000\n"
+				"kvirt_drop area=1\n"
+				"kvirt_reserve_at start=0xffffdfffffffd000 area_size=0x3000\n"
+				"kvirt_map_untracked_into area=2 va=0xffffdfffffffe000 paddr_start=0x90000000 "
+				"paddr_end=0x90002000 prop=rw:uc\n",
+				RANGE(0, 0xffffdffffffff000, 0x0, 5, 4, 7, 6)),
+		     1);
+}
+
+Test(stale, a_frame_in_use_again_before_a_flush_is_told_with_both_places)
+{
+	static const char *const uses[] = {
+		"frame_from_unused paddr=0x1000\n",
+		"segment_from_unused start=0x0 end=0x3000\n",
+		"unique_from_unused paddr=0x1000\n",
+		"boot_reserve start=0x1000 end=0x2000\n",
+	};
+	const char *says = FRAME(1, 0xffffdffffffff000, 0x1000, 6, 4, 7, 5);
+	char lines[2048];
+
+	for (size_t i = 0; i < sizeof uses / sizeof uses[0]; i++) {
+		snprintf(lines, sizeof lines, STALE_PAGE "%s", uses[i]);
+		cr_expect_eq(stale_told(lines, says), 1);
+	}
+	/* a frame that somebody held all the time is not used again before it has been free */
+	cr_expect_eq(stale_told("frame_alloc\n"
+				"frame_clone frame=1\n"
+				"kvirt_map_frames area_size=0x1000 frames=[1] prop=rw:wb\n"
+				"tlb_fill cpu=0 va=0xffffdffffffff000\n"
+				"kvirt_drop area=1\n"
+				"frame_from_in_use paddr=0x0\n",
+				NULL),
+		     0);
+	cr_expect_eq(stale_told("frame_alloc\n"
+				"frame_clone frame=1\n"
+				"kvirt_map_frames area_size=0x1000 frames=[1] prop=rw:wb\n"
+				"tlb_fill cpu=0 va=0xffffdffffffff000\n"
+				"kvirt_drop area=1\n"
+				"frame_drop frame=2\n"
+				"frame_alloc\n",
+				FRAME(0, 0xffffdffffffff000, 0x0, 6, 5, 8, 7)),
+		     1);
+}
+
+Test(stale, a_flush_between_or_the_old_mapping_again_is_no_reason)
+{
+	static const char *const fine[] = {
+		STALE_PAGE "kvirt_flush start=0xffffdffffffff000 end=0xffffe00000000000\n"
+			   "frame_from_unused paddr=0x1000\n"
+			   "kvirt_map_frames area_size=0x1000 frames=[2] prop=rw:wb\n",
+		/* nothing is used again */
+		STALE_PAGE "frame_from_unused paddr=0x2000\n"
+			   "kvirt_map_frames area_size=0x2000 frames=[2] prop=rw:wb\n"
+			   "kvirt_reserve area_size=0x1000\n",
+		/* I/O memory flushes its area itself */
+		"frame_alloc\n"
+		"frame_clone frame=1\n"
+		"kvirt_map_frames area_size=0x1000 frames=[1] prop=rw:wb\n"
+		"tlb_fill cpu=0 va=0xffffdffffffff000\n"
+		"kvirt_drop area=1\n"
+		"iomem_acquire start=0x90000000 end=0x90001000 -> ok va=0xffffdffffffff000\n",
+		/* the same frame at the same place */
+		"frame_alloc\n"
+		"frame_clone frame=1\n"
+		"kvirt_map_frames area_size=0x1000 frames=[1] prop=rw:wb\n"
+		"tlb_fill cpu=0 va=0xffffdffffffff000\n"
+		"kvirt_drop area=1\n"
+		"kvirt_map_frames area_size=0x1000 frames=[2] prop=r:wb\n",
+		/* a page of 2 MiB that was only cut still reaches what it did, whoever uses it */
+		"boot_map va=0xffff888000000000 paddr_start=0x0 paddr_end=0x200000 prop=rw:wb+global\n"
+		"tlb_fill cpu=0 va=0xffff888000001000\n"
+		"boot_protect_range start=0xffff888000001000 end=0xffff888000002000 clear=w\n"
+		"expect stale entries=[0:kernel:0xffff888000000000:0x0]\n"
+		"frame_alloc\n",
+	};
+
+	for (size_t i = 0; i < sizeof fine / sizeof fine[0]; i++)
+		cr_expect_eq(stale_told(fine[i], NULL), 0);
+}
+
+Test(stale, any_part_of_a_large_page_counts)
+{
+	cr_expect_eq(stale_told("kvirt_map_untracked_frames area_size=0x400000 paddr_start=0x90000000 "
+				"paddr_end=0x90400000 prop=rw:uc\n"
+				"access cpu=0 va=0xffffdfffffc12345 mode=kernel\n"
+				"kvirt_split area=1 offset=0x1ff000\n"
+				"kvirt_drop area=3\n"
+				/* behind the page, then in it */
+				"kvirt_map_untracked_frames_at start=0xffffdfffffdff000 area_size=0x201000 "
+				"map_offset=0x1000 paddr_start=0x0 paddr_end=0x1000 prop=r:wb\n"
+				"kvirt_drop area=4\n"
+				"kvirt_map_untracked_frames_at start=0xffffdfffffdff000 area_size=0x201000 "
+				"paddr_start=0x1000 paddr_end=0x2000 prop=r:wb\n",
+				RANGE(0, 0xffffdfffffc00000, 0x90000000, 5, 4, 8, 7)),
+		     1);
+}
+
+Test(stale, each_cpu_and_address_is_told_once)
+{
+	cr_expect_eq(
+	    stale_told("store ncpu=2\n"
+		       "frame_alloc -> ok paddr=0x0\n"
+		       "kvirt_map_frames area_size=0x1000 frames=[1] prop=rw:wb -> ok start=0xffffdffffffff000\n"
+		       "tlb_fill cpu=0 va=0xffffdffffffff000\n"
+		       "access cpu=1 va=0xffffdffffffff000 mode=kernel\n"
+		       "kvirt_drop area=1\n"
+		       "frame_alloc -> ok paddr=0x0\n"
+		       "kvirt_map_frames area_size=0x1000 frames=[2] prop=rw:wb -> ok start=0xffffdffffffff000\n"
+		       /* the frame is back where it was: nothing is stale, until all of it happens again */
+		       "expect stale entries=[]\n"
+		       "access cpu=1 va=0xffffdffffffff000 mode=kernel -> ok hit=tlb\n"
+		       "kvirt_drop area=2\n"
+		       "frame_alloc -> ok paddr=0x0\n",
+		       FRAME(0, 0xffffdffffffff000, 0x0, 7, 5, 8, 6) FRAME(1, 0xffffdffffffff000, 0x0, 7, 5, 8, 6)),
+	    2);
+}
+
+Test(stale, what_is_watched_and_told_is_limited)
+{
+	struct play play = { 0 };
+	struct played played;
+	char *text, *last;
+	size_t size;
+	FILE *file = open_memstream(&text, &size);
+	unsigned pages = KVT_STALE_WATCHED + 100;
+
+	fprintf(file,
+		"kvmtrace 1\nkvirt_map_untracked_frames area_size=0x%x paddr_start=0x90001000 paddr_end=0x%x prop=r:wb "
+		"-> ok "
+		"start=0x%lx\n",
+		pages * 4096, 0x90001000 + pages * 4096, 0xffffe00000000000 - pages * 4096);
+	for (unsigned i = 0; i < pages; i++)
+		fprintf(file, "tlb_fill cpu=0 va=0x%lx\n", 0xffffe00000000000 - 4096 * (i + 1));
+	fprintf(file,
+		"kvirt_drop area=1\nkvirt_map_untracked_frames area_size=0x%x paddr_start=0xa0000000 paddr_end=0x%x "
+		"prop=r:wb\n",
+		pages * 4096, 0xa0000000 + pages * 4096);
+	fclose(file);
+	played = play_text(&play, text);
+	cr_expect_eq(played.result, KVT_PASSED);
+	cr_expect_eq(played.statistics.stale, KVT_STALE_TOLD, "%llu", (unsigned long long)played.statistics.stale);
+	last = strstr(played.report, "t.kvt: warning: ");
+	cr_assert_not_null(last, "%.300s", played.report);
+	cr_expect_str_eq(last, "t.kvt: warning: too many stale TLB entries; not all of them were watched\n");
+	played_free(&played);
+	free(text);
+}
+
+/* Counts the requests that reach an embedded target; from the failing one on it is lost. */
+static unsigned requests_seen, requests_answered;
+static enum kvt_status (*answer)(struct kvt_target *, const struct kvms_op *, struct kvms_outcome *);
+
+static enum kvt_status
+counted_inspect(struct kvt_target *t, const struct kvms_op *request, struct kvms_outcome *out)
+{
+	return requests_seen++ < requests_answered ? answer(t, request, out) : KVT_LOST;
+}
+
+static struct kvt_target *
+open_counted(void *arg, const struct kvms_op *config, const struct kvt_base *base, struct kvms_refusal *why)
+{
+	struct kvt_target *t = open_embedded(arg, config, base, why);
+
+	answer = t->inspect;
+	t->inspect = counted_inspect;
+	requests_seen = 0;
+	return t;
+}
+
+static uint64_t
+stale_counted(const char *text, unsigned answered)
+{
+	struct play play = { 0 };
+	struct kvt_replay r = { .arg = &play, .open = open_counted };
+	char error[512], *report;
+	size_t size;
+	struct kvt_input *in = kvt_input_memory("t.kvt", text, strlen(text), error, sizeof error);
+
+	requests_answered = answered;
+	r.report = open_memstream(&report, &size);
+	cr_expect_eq(kvt_replay(&r, in, "t.kvt"), KVT_PASSED);
+	fclose(r.report);
+	free(report);
+	kvt_target_close(&r.target);
+	kvt_input_close(&in);
+	return r.statistics.stale;
+}
+
+Test(stale, a_trace_that_fills_no_tlb_asks_once)
+{
+	cr_expect_eq(stale_counted("kvmtrace 1\n"
+				   "frame_alloc\n"
+				   "kvirt_map_frames area_size=0x1000 frames=[1] prop=rw:wb\n"
+				   "tlb_fill cpu=0 va=0x1000 -> err\n"
+				   "kvirt_drop area=1\n"
+				   "frame_alloc\n",
+				   UINT_MAX),
+		     0);
+	cr_expect_eq(requests_seen, 1);
+}
+
+Test(stale, a_target_that_does_not_answer_ends_the_watch_and_not_the_run)
+{
+	static const char text[] = "kvmtrace 1\n" STALE_PAGE "frame_from_unused paddr=0x1000\n";
+	unsigned needed;
+
+	cr_expect_eq(stale_counted(text, UINT_MAX), 1);
+	needed = requests_seen;
+	cr_expect_gt(needed, 1);
+	for (unsigned answered = 0; answered < needed; answered++) {
+		cr_expect_eq(stale_counted(text, answered), 0, "%u", answered);
+		cr_expect_eq(requests_seen, answered + 1, "%u", answered);
+	}
+}
+
+/* The store of a run before. */
+static struct kvt_target *
+open_again(void *arg, const struct kvms_op *config, const struct kvt_base *base, struct kvms_refusal *why)
+{
+	(void)config;
+	(void)base;
+	(void)why;
+	return arg;
+}
+
+Test(stale, a_run_may_begin_with_stale_entries)
+{
+	static const char *const text[] = { "kvmtrace 1\n" STALE_PAGE, "kvmtrace 1\nframe_from_unused paddr=0x1000\n" };
+	struct kvt_target *store = NULL;
+
+	for (int i = 0; i < 2; i++) {
+		struct play play = { 0 };
+		struct kvt_replay r = { .arg = i == 0 ? (void *)&play : store,
+					.open = i == 0 ? open_embedded : open_again };
+		char error[512], *report;
+		size_t size;
+		struct kvt_input *in = kvt_input_memory("t.kvt", text[i], strlen(text[i]), error, sizeof error);
+
+		r.report = open_memstream(&report, &size);
+		cr_expect_eq(kvt_replay(&r, in, "t.kvt"), KVT_PASSED);
+		fclose(r.report);
+		cr_expect_str_eq(report,
+				 i == 0 ? ""
+					: "t.kvt:2: warning: a frame is used again while a TLB still has the entry "
+					  "from before\n"
+					  "  CPU 1, va 0xffffdffffffff000, paddr 0x1000: stale since before the "
+					  "trace, its frame in use again at line 2 (step 1), not flushed between\n");
+		free(report);
+		kvt_input_close(&in);
+		store = r.target;
+	}
+	kvt_target_close(&store);
 }
 
 /* ---- Bindings ------------------------------------------------------------------------------------ */

@@ -20,6 +20,7 @@ struct run {
 	struct kvt_parser *parser;
 	struct kvt_bindings bindings;
 	struct kvms_outcome out;
+	struct kvt_stale *stale;
 	struct kvt_words ids;   /* lists of the op with actual ids */
 	struct kvt_buffer text; /* what is printed or reported next */
 	struct kvt_buffer held; /* printed lines behind a store line that is not printed yet */
@@ -146,6 +147,35 @@ no_memory(struct run *run)
 	return report_sentence(run, "no memory left", STOP_LOST);
 }
 
+static void
+report_since(struct kvt_buffer *b, struct kvt_place since)
+{
+	if (since.line == 0)
+		kvt_puts(b, "before the trace");
+	else
+		kvt_putf(b, "line %" PRIu64 " (step %" PRIu64 ")", since.line, since.step);
+}
+
+/* A CPU may still reach what is somebody else's by now.  A warning: the kernel does this too. */
+static void
+report_stale(void *arg, const struct kvt_stale_warning *w)
+{
+	struct run *run = arg;
+	struct kvt_buffer b = { 0 };
+
+	run->r->statistics.stale++;
+	kvt_putf(&b, "%s:%" PRIu64 ": warning: %s while a TLB still has the entry from before\n", run->source,
+		 w->reused.line, w->is_frame ? "a frame is used again" : "a range is mapped again");
+	kvt_putf(&b, "  CPU %" PRIu64 ", va 0x%" PRIx64 ", paddr 0x%" PRIx64 ": stale since ", w->cpu, w->va, w->paddr);
+	report_since(&b, w->stale);
+	kvt_putf(&b, ", %s at line %" PRIu64 " (step %" PRIu64 "), not flushed between\n",
+		 w->is_frame ? "its frame in use again" : "mapped again", w->reused.line, w->reused.step);
+	fwrite(kvt_buffer_text(&b), 1, b.size, run->r->report);
+	kvt_buffer_free(&b);
+	if (run->r->stale != NULL)
+		run->r->stale(run->r->arg, w);
+}
+
 /* ---- Printing, when the trace is run -------------------------------------------------- */
 
 /* Write what is in the text buffer as a line; behind a store line that waits for its store, keep it. */
@@ -221,6 +251,7 @@ open_store(struct run *run, uint64_t line, const struct kvt_base *base)
 		line = run->store_line;
 	run->r->target = run->r->open(run->r->arg, &run->config, base, &why);
 	if (run->r->target != NULL) {
+		kvt_stale_begin(run->stale, run->r->target);
 		print_store(run);
 		return GO_ON;
 	}
@@ -361,6 +392,9 @@ run_op(struct run *run, const struct kvt_line *line)
 		return report_failure(run, line, &op, status);
 	s->ops++;
 	s->outcomes[kvms_outcome_class(run->out.name)]++;
+	if (run->out.name == 0)
+		kvt_stale_step(run->stale, run->r->target, &op, &run->out, (struct kvt_place){ line->number, s->ops },
+			       report_stale, run);
 	if (run->r->print != NULL) {
 		struct kvt_line actual = *line;
 
@@ -528,7 +562,10 @@ kvt_replay(struct kvt_replay *r, struct kvt_input *in, const char *source)
 	kvms_op_init(&run.config, kvms_store_row());
 	run.started = now();
 	run.parser = kvt_parser_new(source);
-	result = result_of(&run, run.parser != NULL ? run_lines(&run) : no_memory(&run));
+	run.stale = kvt_stale_new();
+	result = result_of(&run, run.parser != NULL && run.stale != NULL ? run_lines(&run) : no_memory(&run));
+	if (run.stale != NULL && kvt_stale_overflowed(run.stale))
+		fprintf(r->report, "%s: warning: too many stale TLB entries; not all of them were watched\n", source);
 	if (r->print != NULL && (fflush(r->print) != 0 || run.output_failed)) {
 		fprintf(r->report, "%s: cannot write the output\n", source);
 		result = KVT_SYNTAX;
@@ -539,6 +576,7 @@ kvt_replay(struct kvt_replay *r, struct kvt_input *in, const char *source)
 	kvt_parser_free(&run.parser);
 	kvt_bindings_free(&run.bindings);
 	kvms_outcome_free(&run.out);
+	kvt_stale_free(&run.stale);
 	kvt_words_free(&run.ids);
 	kvt_words_free(&run.config_lists);
 	kvt_buffer_free(&run.text);
@@ -573,6 +611,8 @@ kvt_print_statistics(struct kvt_buffer *b, const struct kvt_statistics *s)
 	if (s->gaps > 0)
 		kvt_putf(b, "gaps         %" PRIu64 ", the last at line %" PRIu64 "\n", s->gaps, s->gap_line);
 	kvt_putf(b, "divergences  %" PRIu64 "\n", s->divergences);
+	if (s->stale > 0)
+		kvt_putf(b, "stale tlb    %" PRIu64 "\n", s->stale);
 }
 
 void
@@ -581,7 +621,7 @@ kvt_json_statistics(struct kvt_buffer *b, const struct kvt_statistics *s)
 	kvt_putf(b, "{\"lines\":%" PRIu64 ",\"ops\":%" PRIu64 ",\"outcomes\":{", s->lines, s->ops);
 	for (unsigned c = 0; c < KVMS_CLASSES; c++)
 		kvt_putf(b, "%s\"%s\":%" PRIu64, c > 0 ? "," : "", kvms_class_word((enum kvms_class)c), s->outcomes[c]);
-	kvt_putf(b, "},\"expects\":%" PRIu64 ",\"gaps\":%" PRIu64 ",\"divergences\":%" PRIu64, s->expects, s->gaps,
-		 s->divergences);
+	kvt_putf(b, "},\"expects\":%" PRIu64 ",\"gaps\":%" PRIu64 ",\"divergences\":%" PRIu64 ",\"stale\":%" PRIu64,
+		 s->expects, s->gaps, s->divergences, s->stale);
 	kvt_putf(b, ",\"nanoseconds\":%" PRIu64 ",\"ops_per_second\":%" PRIu64 "}", s->nanoseconds, rate(s));
 }

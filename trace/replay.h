@@ -11,6 +11,7 @@
 
 #include "store/kvmstore.h"
 #include "trace/input.h"
+#include "trace/stale.h"
 #include "trace/target.h"
 #include "trace/text.h"
 
@@ -35,6 +36,7 @@ struct kvt_statistics {
 	uint64_t expects;
 	uint64_t gaps;
 	uint64_t divergences; /* lines that differ */
+	uint64_t stale;       /* warnings of stale TLB entries whose range or frame is in use again */
 	uint64_t nanoseconds; /* from the first line on */
 	uint64_t bytes_done;  /* of the file */
 	uint64_t bytes_total; /* 0 = not known */
@@ -77,6 +79,12 @@ struct kvt_replay {
 
 	/* Called about ten times a second and once at the end.  May be NULL. */
 	void (*progress)(void *arg, const struct kvt_statistics *so_far);
+
+	/*
+	 * Called for every stale TLB entry whose range or frame is in use again, behind
+	 * the text about it.  May be NULL.  It changes nothing of how the run ends.
+	 */
+	kvt_stale_teller *stale;
 
 	bool keep_going; /* run on after a divergence */
 
