@@ -145,6 +145,31 @@ run 6 --embedded=text areas
 run 2 replay text
 says err "text:1:1: expected 'kvmtrace 1'"
 printf 'kvmtrace 1\nframe_alloc -> ok paddr=0x1000\n' > wrong.kvt
+# a CPU that may still reach what is somebody else's: a warning, here and through a daemon
+cat > stale.kvt << 'END'
+kvmtrace 1
+store ncpu=2
+frame_alloc -> ok frame=1
+kvirt_map_frames area_size=0x1000 frames=[1] prop=rw:wb -> ok area=1
+access cpu=1 va=0xffffdffffffff000 access=w mode=kernel -> ok
+kvirt_drop area=1 -> ok
+kvirt_map_untracked_frames area_size=0x1000 paddr_start=0x90000000 paddr_end=0x90001000 prop=r:wb -> ok area=2
+END
+told='{"cpu":1,"va":"0xffffdffffffff000","paddr":"0x0","reused":"range","stale_line":6,"stale_step":4,'
+told+='"reused_line":7,"reused_step":5}'
+warned() {
+	run 0 "$@" --json replay stale.kvt
+	says err "stale.kvt:7: warning: a range is mapped again while a TLB still has the entry from before"
+	says err "CPU 1, va 0xffffdffffffff000, paddr 0x0: stale since line 6 (step 4), mapped again at line 7 (step 5)"
+	says out "\"stale\":[$told]"
+	run 0 "$@" replay stale.kvt
+	says out "replay passed"
+	says out "stale tlb     1 entry"
+}
+warned --embedded
+run 0 --embedded run stale.kvt
+says err "stale.kvt:7: warning: "
+
 run 4 --embedded replay wrong.kvt
 says err "wrong.kvt:2:"
 says out "replay diverged"
@@ -338,6 +363,7 @@ run 6 snapshot load 12345
 
 run 0 replay random.kvt
 says out "replay passed"
+warned
 run 0 --json replay random.kvt
 cat out >> objects
 run 4 replay wrong.kvt
