@@ -342,6 +342,7 @@ show_status(const struct kvmctl *k, const char *socket, const struct kvmp_status
 	fact_number(&f, "connections", status->connections);
 	fact_number(&f, "requests", status->requests);
 	fact_number(&f, "stores", status->stores);
+	fact_number(&f, "waiting", status->waiting);
 	if (status->state_dir != NULL)
 		fact(&f, "state_dir", status->state_dir);
 	else

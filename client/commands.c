@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define OPT(symbol) (UINT64_C(1) << OPTION_##symbol)
+#define OPEN_OPTIONS (OPT(wait) | OPT(detached))
 #define EXEC_OPTIONS (OPT(strict) | OPT(keep))
 
 static const struct kvmctl_command commands[] = {
@@ -11,10 +12,12 @@ static const struct kvmctl_command commands[] = {
 	  "Runs one after the other on one store and prints one outcome for each.  All run, whatever came of those "
 	  "before; --strict stops at the first operation that is not ok.\n"
 	  "From the arguments nothing runs if one of them has a mistake; from standard input a mistake stops there.\n"
+	  "In a daemon, cursors that are opened here are dropped when the call ends; --detached keeps them.  With --wait "
+	  "an open waits for a lock instead of answering \"block\" at once.\n"
 	  "Exit status 1 if an operation was not ok, 5 if a check found a broken law.\n"
 	  "\tkvmctl exec frame_alloc 'kvirt_query area=1 va=0xffffdfffffffe000'\n"
 	  "\tkvmctl --embedded exec frame_alloc 'who_holds paddr=0x0' census\n",
-	  EXEC_OPTIONS, 1, INT_MAX, kvmctl_exec },
+	  EXEC_OPTIONS | OPEN_OPTIONS, 1, INT_MAX, kvmctl_exec },
 	{ "dry-run", "'OP ...' ... | -", "what operations would answer; nothing changes",
 	  "Each is tried on the store as it is now, not as those before it would have left it.\n"
 	  "Exit status 1 if one would not be ok.\n"
@@ -85,7 +88,7 @@ kvmctl_command_row(unsigned index)
 uint64_t
 kvmctl_row_options(bool is_request)
 {
-	return is_request ? 0 : OPT(keep);
+	return is_request ? 0 : OPT(keep) | OPEN_OPTIONS;
 }
 
 /* Do "name" and "word" agree, '-' and '_' being the same, up to the end of "word" and a blank or the end of "name"? */

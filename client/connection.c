@@ -38,7 +38,8 @@ struct kvmctl_connection {
 	uint64_t id_sent;
 	uint64_t id_received;
 	struct pending *pending;
-	size_t pending_capacity; /* a power of two */
+	size_t pending_capacity;   /* a power of two */
+	struct kvmctl_block block; /* of the last outcome */
 	bool lost;
 	char lost_text[512];
 };
@@ -426,6 +427,21 @@ kvmctl_send_op(struct kvmctl_connection *c, const struct kvms_op *op, bool dry_r
 }
 
 bool
+kvmctl_send_open(struct kvmctl_connection *c, const struct kvms_op *op, uint32_t wait_ms, bool detached,
+		 struct kvmctl_failure *why)
+{
+	struct kvmp_request request = { .type = KVMP_OP, .wait_ms = wait_ms, .detached = detached, .op = *op };
+
+	return request_send(c, &request, kvms_op_row(op->code), why);
+}
+
+const struct kvmctl_block *
+kvmctl_last_block(const struct kvmctl_connection *c)
+{
+	return &c->block;
+}
+
+bool
 kvmctl_send_inspect(struct kvmctl_connection *c, const struct kvms_op *op, struct kvmctl_failure *why)
 {
 	struct kvmp_request request = { .type = KVMP_INSPECT, .op = *op };
@@ -477,6 +493,8 @@ kvmctl_receive(struct kvmctl_connection *c, struct kvms_outcome *out, uint64_t *
 		return lose(c, why, "kvmstored on %s gives an answer of another kind than was asked for", c->path);
 	if (!outcome_copy(out, &response.answer.outcome))
 		return lose(c, why, "no memory left");
+	c->block =
+	    (struct kvmctl_block){ response.answer.held_back, response.answer.cycle, response.answer.cycle_count };
 	if (step != NULL)
 		*step = response.answer.step;
 	return true;

@@ -95,6 +95,24 @@ bool kvmctl_send_op(struct kvmctl_connection *c, const struct kvms_op *op, bool 
 bool kvmctl_send_inspect(struct kvmctl_connection *c, const struct kvms_op *request, struct kvmctl_failure *why);
 
 /*
+ * The same for the open of a cursor, which waits "wait_ms" milliseconds at most
+ * for what is in its way, and opens a cursor that stays when the connection ends
+ * if "detached".
+ */
+bool kvmctl_send_open(struct kvmctl_connection *c, const struct kvms_op *op, uint32_t wait_ms, bool detached,
+		      struct kvmctl_failure *why);
+
+/* Why an open was answered "block". */
+struct kvmctl_block {
+	bool held_back;          /* by an open that waits for longer; it is no step */
+	const uint64_t *cursors; /* waiting would not have ended: the schema's wait_cycle */
+	size_t count;            /* 0: no cycle */
+};
+
+/* More about the outcome received last; valid until the next call. */
+const struct kvmctl_block *kvmctl_last_block(const struct kvmctl_connection *c);
+
+/*
  * The answer to the oldest request sent and not yet received, which must be a
  * kvmctl_send_*() one.  Fails as kvmctl_apply() does; the request is done with
  * then too.

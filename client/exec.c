@@ -21,6 +21,7 @@ struct exec {
 	bool dry_run;
 	bool only_parse; /* look for mistakes, run nothing */
 	bool stop;       /* nothing more is to run */
+	bool opens;      /* a cursor is opened, or what standard input says is not known yet */
 	enum kvmctl_status worst;
 	uint64_t line; /* of standard input; 0 = an argument */
 };
@@ -125,6 +126,36 @@ laws_broke(const struct kvms_row *row, const struct kvms_outcome *out)
 	return false;
 }
 
+/* Does the row open a cursor? */
+static bool
+row_opens(const struct kvms_row *row)
+{
+	return strcmp(row->name, "cursor_open") == 0 || strcmp(row->name, "cursor_open_mut") == 0;
+}
+
+/* A cursor that ends with this call is of no use: say so. */
+static void
+cursor_note(const struct exec *x, const struct kvt_line *line)
+{
+	const struct kvmctl *k = x->k;
+
+	if (k->command == NULL && !k->quiet && k->option[OPTION_detached] == NULL && x->session.connection != NULL &&
+	    row_opens(line->row) && x->out.name == 0)
+		kvmctl_complain("cursor %" PRIu64
+				" is dropped now, with the connection of this call; --detached keeps it",
+				x->out.field[0]);
+}
+
+static enum kvt_status
+apply(struct exec *x, const struct kvt_line *line)
+{
+	struct kvt_target *target = x->session.target;
+
+	if (x->session.connection != NULL && row_opens(line->row))
+		return kvmctl_session_open_cursor(x->k, &x->session, &line->op, &x->out);
+	return target->apply(target, &line->op, &x->out);
+}
+
 /* Apply or ask what has been parsed, and print the answer. */
 static enum kvmctl_status
 answer(struct exec *x, const struct kvt_line *line, bool is_request)
@@ -137,12 +168,14 @@ answer(struct exec *x, const struct kvt_line *line, bool is_request)
 	else if (x->dry_run)
 		status = kvmctl_session_dry_run(&x->session, &line->op, &x->out);
 	else
-		status = target->apply(target, &line->op, &x->out);
+		status = apply(x, line);
 	if (status != KVT_DONE) {
 		x->stop = true;
 		return kvmctl_complain_target(&x->session, status);
 	}
 	kvmctl_show_outcome(x->k, line->row, is_request, &line->op, &x->out);
+	if (!is_request && !x->dry_run)
+		cursor_note(x, line);
 	if (x->out.name != 0)
 		note(x, KVMCTL_NOT_OK);
 	else if (is_request && laws_broke(line->row, &x->out))
@@ -187,6 +220,7 @@ run_text(struct exec *x, const char *text, size_t size)
 		kvmctl_complain("an outcome behind -> is not compared here: leave it out, or use \"kvmctl replay\"");
 		return KVMCTL_USAGE;
 	}
+	x->opens |= !is_request && row_opens(line.row);
 	if (x->only_parse)
 		return KVMCTL_OK;
 	return answer(x, &line, is_request);
@@ -245,8 +279,28 @@ run_words(struct exec *x)
 			status = run_lines(x, x->k->argv[i]);
 		else if (!x->only_parse)
 			status = run_stdin(x);
+		else
+			x->opens = true;
 	}
 	return status;
+}
+
+/* --wait and --detached say something about the opens of cursors in a daemon. */
+static enum kvmctl_status
+open_options_fit(const struct exec *x)
+{
+	const struct kvmctl *k = x->k;
+	const char *option = k->option[OPTION_detached] != NULL ? "detached" : "wait";
+
+	if (k->option[OPTION_detached] == NULL && k->option[OPTION_wait] == NULL)
+		return KVMCTL_OK;
+	if (k->option[OPTION_embedded] != NULL)
+		kvmctl_complain("--%s goes with a daemon: with --embedded nobody else is there", option);
+	else if (!x->opens)
+		kvmctl_complain("--%s goes with cursor_open and cursor_open_mut only", option);
+	else
+		return KVMCTL_OK;
+	return KVMCTL_USAGE;
 }
 
 /* Everything from the words to the exit status. */
@@ -268,6 +322,8 @@ run_all(struct exec *x)
 	x->only_parse = true;
 	status = run_words(x);
 	x->only_parse = false;
+	if (status == KVMCTL_OK)
+		status = open_options_fit(x);
 	if (status == KVMCTL_OK)
 		status = kvmctl_session_open(x->k, &x->session);
 	if (status == KVMCTL_OK) {

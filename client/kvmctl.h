@@ -45,6 +45,7 @@ struct kvmctl {
 	const char *option[OPTION_COUNT];
 	enum kvms_check check; /* of --check; KVMS_CHECK_TOUCHED if not given */
 	uint64_t check_every;
+	uint32_t wait_ms; /* of --wait; 0 if not given */
 	bool json;
 	bool quiet;
 	/* the command: a row of commands.c, or an operation or request by name */

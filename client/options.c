@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,6 +135,22 @@ check_parse(struct kvmctl *k, const char *text)
 	return KVMCTL_USAGE;
 }
 
+static enum kvmctl_status
+wait_parse(struct kvmctl *k)
+{
+	enum kvmctl_status status;
+	uint64_t ms;
+
+	status = kvmctl_option_number(k, OPTION_wait, 0, &ms);
+	if (status != KVMCTL_OK)
+		return status;
+	k->wait_ms = (uint32_t)ms;
+	if (ms <= UINT32_MAX)
+		return KVMCTL_OK;
+	kvmctl_complain("--wait: at most %" PRIu32 " milliseconds can be asked for", UINT32_MAX);
+	return KVMCTL_USAGE;
+}
+
 enum kvmctl_status
 kvmctl_options_parse(struct kvmctl *k, int argc, char **argv)
 {
@@ -168,6 +185,8 @@ kvmctl_options_parse(struct kvmctl *k, int argc, char **argv)
 		k->argv[k->argc++] = argv[optind++];
 	k->json = k->option[OPTION_json] != NULL;
 	k->quiet = k->option[OPTION_quiet] != NULL;
+	if (wait_parse(k) != KVMCTL_OK)
+		return KVMCTL_USAGE;
 	return check_parse(k, k->option[OPTION_check]);
 }
 

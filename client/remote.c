@@ -66,6 +66,19 @@ kvmctl_remote_dry_run(struct kvt_target *t, const struct kvms_op *op, struct kvm
 	return KVT_DONE;
 }
 
+enum kvt_status
+kvmctl_remote_open(struct kvt_target *t, const struct kvms_op *op, uint32_t wait_ms, bool detached,
+		   struct kvms_outcome *out)
+{
+	struct remote *r = remote_of(t);
+	struct kvmctl_failure why;
+
+	if (!kvmctl_send_open(r->connection, op, wait_ms, detached, &why) ||
+	    !kvmctl_receive(r->connection, out, NULL, &why))
+		return fail_connection(r, &why);
+	return KVT_DONE;
+}
+
 static enum kvt_status
 remote_inspect(struct kvt_target *t, const struct kvms_op *request, struct kvms_outcome *out)
 {

@@ -3,6 +3,7 @@
 #include "persist/snapshot.h"
 #include "trace/text.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 static enum kvmctl_status
@@ -310,6 +311,40 @@ kvmctl_session_dry_run(struct kvmctl_session *s, const struct kvms_op *op, struc
 		break;
 	}
 	return KVT_NOMEM;
+}
+
+/* The cursors of a wait cycle, and what they mean. */
+static void
+cycle_explain(const struct kvmctl_block *block)
+{
+	struct kvt_buffer text = { 0 };
+
+	for (size_t i = 0; i < block->count; i++)
+		kvt_putf(&text, "%s%" PRIu64, i == 0 ? "" : ", ", block->cursors[i]);
+	if (block->count == 1)
+		kvmctl_complain("it does not wait: cursor %s belongs to this connection itself",
+				kvt_buffer_text(&text));
+	else
+		kvmctl_complain("it does not wait: cursors %s belong to connections that wait for one another, this "
+				"one among them",
+				kvt_buffer_text(&text));
+	kvt_buffer_free(&text);
+}
+
+enum kvt_status
+kvmctl_session_open_cursor(const struct kvmctl *k, struct kvmctl_session *s, const struct kvms_op *op,
+			   struct kvms_outcome *out)
+{
+	enum kvt_status status = kvmctl_remote_open(s->target, op, k->wait_ms, k->option[OPTION_detached] != NULL, out);
+	const struct kvmctl_block *block = kvmctl_last_block(s->connection);
+
+	if (status != KVT_DONE || out->name == 0)
+		return status;
+	if (block->count > 0)
+		cycle_explain(block);
+	if (block->held_back)
+		kvmctl_complain("no lock is in its way, but an open that waits for longer; it was not applied");
+	return status;
 }
 
 enum kvmctl_status

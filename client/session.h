@@ -71,6 +71,15 @@ enum kvmctl_status kvmctl_session_request(struct kvmctl_session *s, struct kvmp_
 /* Tell an operation's outcome without effect. */
 enum kvt_status kvmctl_session_dry_run(struct kvmctl_session *s, const struct kvms_op *op, struct kvms_outcome *out);
 
+/*
+ * Open a cursor in the daemon, waiting for it and detached as the options of
+ * the call say, and tell on standard error why it had to be "block".
+ *
+ * => needs: a connection
+ */
+enum kvt_status kvmctl_session_open_cursor(const struct kvmctl *k, struct kvmctl_session *s, const struct kvms_op *op,
+					   struct kvms_outcome *out);
+
 void kvmctl_session_close(struct kvmctl_session *s);
 
 /* Say what an answer other than KVT_DONE means; gives the exit status. */
@@ -89,5 +98,9 @@ struct kvt_target *kvmctl_remote_target(struct kvmctl_connection *connection);
 
 /* Dry run on a target that kvmctl_remote_target() made. */
 enum kvt_status kvmctl_remote_dry_run(struct kvt_target *t, const struct kvms_op *op, struct kvms_outcome *out);
+
+/* Open a cursor on such a target. */
+enum kvt_status kvmctl_remote_open(struct kvt_target *t, const struct kvms_op *op, uint32_t wait_ms, bool detached,
+				   struct kvms_outcome *out);
 
 #endif /* KVMCTL_SESSION_H */

@@ -126,6 +126,20 @@ set_keep_snapshots(struct kvmd_options *o, const char *value, const char **expec
 	return unsigned_read(value, 1, 1000, &o->keep_snapshots);
 }
 
+static bool
+set_max_wait(struct kvmd_options *o, const char *value, const char **expected)
+{
+	*expected = "seconds, 0 to 86400";
+	return unsigned_read(value, 0, 86400, &o->max_wait);
+}
+
+static bool
+set_max_waiting(struct kvmd_options *o, const char *value, const char **expected)
+{
+	*expected = "a number, 0 to 65536";
+	return unsigned_read(value, 0, 65536, &o->max_waiting);
+}
+
 static const struct setting {
 	char letter;
 	const char *name;
@@ -155,6 +169,8 @@ defaults(struct kvmd_options *o)
 		.max_connections = 1024,
 		.max_stores = 64,
 		.keep_snapshots = 2,
+		.max_wait = 300,
+		.max_waiting = 64,
 	};
 	if (!kvmp_socket_path(&here, o->listen, sizeof o->listen))
 		o->listen[0] = '\0';

@@ -20,6 +20,8 @@ struct kvmd_options {
 	unsigned max_connections;
 	unsigned max_stores;
 	unsigned keep_snapshots;
+	unsigned max_wait;    /* seconds */
+	unsigned max_waiting; /* opens on one store */
 };
 
 enum kvmd_parsed {

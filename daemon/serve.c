@@ -12,7 +12,9 @@
 #include "trace/text.h"
 
 /* What requests may ask for in Hello; "snapshots" comes last: only with a state directory. */
-static const char *const features[] = { "batch", "dry_run", "extents", "translate_many", "snapshots" };
+static const char *const features[] = {
+	"batch", "detached", "dry_run", "extents", "translate_many", "wait", "snapshots"
+};
 
 #define FEATURES (sizeof features / sizeof features[0])
 
@@ -61,6 +63,9 @@ kvmd_server_begin(struct kvmd_server *server, const struct kvmd_options *o)
 	snprintf(server_name, sizeof server_name, "kvmstored %s", kvms_version());
 	server->started = monotonic_seconds();
 	server->state.lock = -1;
+	STAILQ_INIT(&server->waits.woken);
+	server->waits.max = o->max_waiting;
+	server->waits.max_ms = UINT64_C(1000) * o->max_wait;
 	server->codec = kvmp_codec_new(0);
 	if (server->codec == NULL || !kvmd_stores_init(&server->stores, o->max_stores, o->check, o->check_every)) {
 		kvmd_log(KVMD_ERROR, "no memory left");
@@ -78,17 +83,14 @@ kvmd_server_begin(struct kvmd_server *server, const struct kvmd_options *o)
 void
 kvmd_server_end(struct kvmd_server *server)
 {
+	struct kvmd_store *store;
+
+	while ((store = kvmd_store_woken(&server->waits)) != NULL)
+		kvmd_store_put(store);
 	kvmd_stores_free(&server->stores);
 	kvmd_state_close(&server->state);
 	kvmp_codec_free(&server->codec);
 	kvms_outcome_free(&server->outcome);
-}
-
-void
-kvmd_client_end(struct kvmd_client *client)
-{
-	kvmd_store_put(client->store);
-	client->store = NULL;
 }
 
 /* ---- Errors ---------------------------------------------------------------------------- */
@@ -122,6 +124,14 @@ refuse(const struct call *call, enum kvmp_error_code code, const char *format, .
 	vsnprintf(server->text, sizeof server->text, format, arguments);
 	va_end(arguments);
 	kvmd_error(call->response, call->request->id, code, server->text, false);
+}
+
+/* The store that the client works on is no more. */
+static void
+refuse_dropped(const struct call *call)
+{
+	refuse(call, KVMP_ERROR_UNKNOWN_STORE, "store \"%s\" has been dropped; use store_select to work on another",
+	       call->client->store->name);
 }
 
 /* ---- A law that broke --------------------------------------------------------------------- */
@@ -207,24 +217,57 @@ answered(const struct call *call, enum kvms_status status, const struct kvms_op 
 	return false;
 }
 
-static void
-serve_op(const struct call *call)
+/*
+ * The one place where a step of a daemon's store happens.
+ *
+ * => owner: the client that a cursor opened by it will belong to; NULL: nobody
+ */
+static enum kvms_status
+apply(struct kvmd_server *server, struct kvmd_store *store, const struct kvms_op *op, struct kvmd_client *owner,
+      struct kvms_outcome *out)
 {
-	struct kvmd_store *store = call->client->store;
-	const struct kvms_op *op = &call->request->op;
-	struct kvms_outcome *out = &call->server->outcome;
-	struct kvmp_answer *answer = &call->response->answer;
-	enum kvms_status status =
-	    call->request->dry_run ? kvms_dry_run(store->model, op, out) : kvms_apply(store->model, op, out);
+	bool opens = kvmd_op_opens(op) && owner != NULL;
+	enum kvms_status status;
 
-	if (!answered(call, status, op))
-		return;
+	if (opens && !kvmd_owners_reserve(&store->owners))
+		return KVMS_NOMEM;
+	status = kvms_apply(store->model, op, out);
+	if (status == KVMS_BROKEN)
+		kvmd_store_wake(&server->waits, store);
+	if (status != KVMS_DONE || out->name != 0)
+		return status;
+	if (opens)
+		kvmd_owners_add(&store->owners, out->field[0], owner);
+	else if (kvmd_op_drops(op))
+		kvmd_cursor_gone(&server->waits, store, op->arg[0]);
+	return status;
+}
+
+static void
+answer_outcome(const struct call *call, const struct kvms_row *row, const struct kvms_outcome *out)
+{
 	call->response->type = KVMP_R_OUTCOME;
-	answer->row = kvms_op_row(op->code);
-	answer->inspect = false;
-	answer->has_step = !call->request->dry_run;
-	answer->step = kvms_steps(store->model);
-	answer->outcome = *out;
+	call->response->answer = (struct kvmp_answer){
+		.row = row,
+		.inspect = call->request->type == KVMP_INSPECT,
+		.has_step = !call->request->dry_run,
+		.step = kvms_steps(call->client->store->model),
+		.outcome = *out,
+	};
+}
+
+static void
+serve_step(const struct call *call)
+{
+	const struct kvmp_request *request = call->request;
+	struct kvmd_store *store = call->client->store;
+	struct kvms_outcome *out = &call->server->outcome;
+	enum kvms_status status =
+	    request->dry_run ? kvms_dry_run(store->model, &request->op, out)
+			     : apply(call->server, store, &request->op, request->detached ? NULL : call->client, out);
+
+	if (answered(call, status, &request->op))
+		answer_outcome(call, kvms_op_row(request->op.code), out);
 }
 
 static void
@@ -232,17 +275,285 @@ serve_inspect(const struct call *call)
 {
 	const struct kvms_op *op = &call->request->op;
 	struct kvms_outcome *out = &call->server->outcome;
-	struct kvmp_answer *answer = &call->response->answer;
 
-	if (!answered(call, kvms_inspect(call->client->store->model, op, out), op))
-		return;
-	call->response->type = KVMP_R_OUTCOME;
-	answer->row = kvms_request_row(op->code);
-	answer->inspect = true;
-	answer->has_step = true;
-	answer->step = kvms_steps(call->client->store->model);
-	answer->outcome = *out;
+	if (answered(call, kvms_inspect(call->client->store->model, op, out), op))
+		answer_outcome(call, kvms_request_row(op->code), out);
 }
+
+/* ---- Opens that wait -------------------------------------------------------------------------- */
+
+/* The outcome of an open that must not overtake others. */
+static void
+hold_back(const struct kvmd_wait *w, struct kvms_outcome *out)
+{
+	static unsigned locked;
+
+	while (kvms_outcome_class(locked) != KVMS_BLOCK || strcmp(kvms_outcome_name(locked), "cursor_locked") != 0)
+		locked++;
+	out->name = locked;
+	out->detail = kvmd_wait_holder(w);
+	out->present = 0;
+	out->list_count = 0;
+}
+
+/* Answer an open that does not wait, or no longer. */
+static void
+answer_at_once(const struct call *call, const struct kvmd_wait *w, enum kvmd_way way)
+{
+	if (way != KVMD_BEHIND) {
+		serve_step(call);
+		return;
+	}
+	hold_back(w, &call->server->outcome);
+	answer_outcome(call, kvms_op_row(call->request->op.code), &call->server->outcome);
+	call->response->answer.has_step = false;
+	call->response->answer.held_back = true;
+}
+
+/* Say it in the log, for whoever wonders. */
+static void
+cycle_log(const struct call *call, const uint64_t *cursors, size_t count)
+{
+	struct kvt_buffer text = { 0 };
+
+	for (size_t i = 0; i < count; i++)
+		kvt_putf(&text, "%s%" PRIu64, i == 0 ? "" : ", ", cursors[i]);
+	kvmd_log_limited(KVMD_INFO,
+			 "store \"%s\": an open of %s would wait for its own connection, over the cursors %s; it is "
+			 "answered block",
+			 call->client->store->name, call->client->name[0] == '\0' ? "a client" : call->client->name,
+			 kvt_buffer_text(&text));
+	kvt_buffer_free(&text);
+}
+
+/* If waiting would not end, answer: true. */
+static bool
+answer_cycle(const struct call *call, struct kvmd_wait *w, enum kvmd_way way)
+{
+	struct kvmd_waits *waits = &call->server->waits;
+	size_t most = (size_t)waits->count + 1;
+	uint64_t *cursors = kvmp_codec_alloc(call->server->codec, most * sizeof *cursors);
+	size_t count = kvmd_wait_cycle(waits, w, cursors, cursors == NULL ? 0 : most);
+
+	if (count == 0)
+		return false;
+	answer_at_once(call, w, way);
+	if (call->response->type != KVMP_R_OUTCOME || cursors == NULL)
+		return true;
+	cycle_log(call, cursors, count);
+	call->response->answer.cycle = cursors;
+	call->response->answer.cycle_count = count;
+	return true;
+}
+
+/* The envelope of an operation says only what goes with it; false: it has been refused. */
+static bool
+envelope_fits(const struct call *call)
+{
+	const struct kvmp_request *request = call->request;
+	const char *option = request->detached ? "detached" : "wait_ms";
+
+	if (!request->detached && request->wait_ms == 0)
+		return true;
+	if (!kvmd_op_opens(&request->op))
+		refuse(call, KVMP_ERROR_INVALID, "Request: %s goes with cursor_open and cursor_open_mut only", option);
+	else if (request->dry_run)
+		refuse(call, KVMP_ERROR_INVALID, "Request: %s does not go with dry_run", option);
+	else if (request->wait_ms > call->server->waits.max_ms)
+		refuse(call, KVMP_ERROR_LIMIT,
+		       "wait_ms is %" PRIu32 ", this daemon takes at most %" PRIu64 " (--max-wait)", request->wait_ms,
+		       call->server->waits.max_ms);
+	else
+		return true;
+	return false;
+}
+
+/* Something is in the way of an open that may wait: have it wait, or say why it does not. */
+static void
+wait_begin(const struct call *call, struct kvmd_wait *w, enum kvmd_way way)
+{
+	struct kvmd_store *store = call->client->store;
+
+	if (answer_cycle(call, w, way))
+		return;
+	if (store->waits_count >= call->server->waits.max) {
+		refuse(call, KVMP_ERROR_LIMIT,
+		       "%u opens wait on store \"%s\", as many as this daemon takes (--max-waiting)",
+		       store->waits_count, store->name);
+		return;
+	}
+	kvmd_wait_add(&call->server->waits, w);
+}
+
+static void
+serve_op(const struct call *call)
+{
+	const struct kvmp_request *request = call->request;
+	struct kvmd_wait *w = &call->client->wait;
+	enum kvmd_way way;
+
+	if (!envelope_fits(call))
+		return;
+	if (!kvmd_op_opens(&request->op) || (request->wait_ms == 0 && TAILQ_EMPTY(&call->client->store->waits))) {
+		serve_step(call);
+		return;
+	}
+	kvmd_wait_init(w, call->client, request);
+	way = kvmd_wait_look(w, &call->server->outcome);
+	if (way == KVMD_CLEAR || request->wait_ms == 0 || call->server->waits.closed || call->client->answer == NULL)
+		answer_at_once(call, w, way);
+	else
+		wait_begin(call, w, way);
+}
+
+/* Give a client the answer to its open, which is out of the queue. */
+static void
+wait_answer(const struct call *call)
+{
+	call->server->requests++;
+	call->client->answer(call->client, call->response);
+}
+
+/* The answer to a queued open, whose wait is over. */
+static void
+wait_finish(const struct call *call, struct kvmd_wait *w, enum kvmd_way way)
+{
+	if (call->client->store->model == NULL)
+		refuse_dropped(call);
+	else
+		answer_at_once(call, w, way);
+	kvmd_wait_remove(&call->server->waits, w);
+	wait_answer(call);
+}
+
+/* One call for the request that "w" is about. */
+static struct call
+call_of(struct kvmd_server *server, struct kvmd_wait *w, struct kvmp_response *response)
+{
+	response->id = w->request.id;
+	response->type = KVMP_R_NOTHING;
+	return (struct call){ server, w->client, &w->request, response };
+}
+
+/* Try one open of a queue. */
+static void
+wait_try(struct kvmd_server *server, struct kvmd_wait *w)
+{
+	struct kvmp_response response;
+	const struct call call = call_of(server, w, &response);
+	uint64_t before = w->holder;
+	enum kvmd_way way = kvmd_wait_look(w, &server->outcome);
+
+	if (way == KVMD_CLEAR) {
+		wait_finish(&call, w, way);
+	} else if (w->holder != before && answer_cycle(&call, w, way)) {
+		kvmd_wait_remove(&server->waits, w);
+		wait_answer(&call);
+	}
+}
+
+void
+kvmd_settle(struct kvmd_server *server)
+{
+	struct kvmd_store *store;
+
+	while ((store = kvmd_store_woken(&server->waits)) != NULL) {
+		struct kvmd_wait *w, *next;
+
+		/* what is in the way of an open stands in front of it, so one pass finds all there is */
+		for (w = TAILQ_FIRST(&store->waits); w != NULL; w = next) {
+			next = TAILQ_NEXT(w, link);
+			wait_try(server, w);
+		}
+		kvmd_store_put(store);
+	}
+}
+
+/* Answer one open as things are, and leave those behind it for later. */
+static void
+wait_end(struct kvmd_server *server, struct kvmd_wait *w)
+{
+	struct kvmp_response response;
+	const struct call call = call_of(server, w, &response);
+
+	wait_finish(&call, w, kvmd_wait_look(w, &server->outcome));
+}
+
+void
+kvmd_wait_over(struct kvmd_server *server, struct kvmd_client *client)
+{
+	wait_end(server, &client->wait);
+	kvmd_settle(server);
+}
+
+void
+kvmd_waits_close(struct kvmd_server *server)
+{
+	server->waits.closed = true;
+	for (size_t i = 0; i < server->stores.count; i++) {
+		struct kvmd_wait_queue *queue = &server->stores.at[i]->waits;
+
+		while (!TAILQ_EMPTY(queue))
+			wait_end(server, TAILQ_FIRST(queue));
+	}
+	kvmd_settle(server);
+}
+
+/* ---- Cursors of a client that is gone ---------------------------------------------------------- */
+
+static void
+cursor_drop(struct kvmd_server *server, struct kvmd_store *store, uint64_t cursor)
+{
+	struct kvms_op op;
+	enum kvms_status status;
+
+	kvms_op_init(&op, kvms_op_find("cursor_drop"));
+	op.arg[0] = cursor;
+	status = apply(server, store, &op, NULL, &server->outcome);
+	if (status == KVMS_DONE)
+		return;
+	if (status == KVMS_BROKEN)
+		broken_note(store, &op);
+	else
+		kvmd_log_limited(KVMD_ERROR, "store \"%s\": no memory left to drop cursor %" PRIu64 "; it stays",
+				 store->name, cursor);
+	kvmd_owners_forget(&store->owners, cursor);
+}
+
+/* In ascending order of their ids; gives how many. */
+static size_t
+cursors_drop(struct kvmd_server *server, struct kvmd_store *store, const struct kvmd_client *client)
+{
+	size_t count = 0;
+
+	/* nothing is added meanwhile, and so nothing moves */
+	for (size_t i = 0; i < store->owners.count && client->cursors > 0; i++)
+		if (store->owners.at[i].client == client) {
+			cursor_drop(server, store, store->owners.at[i].cursor);
+			count++;
+		}
+	return count;
+}
+
+void
+kvmd_client_end(struct kvmd_server *server, struct kvmd_client *client)
+{
+	if (client->wait.queued)
+		kvmd_wait_remove(&server->waits, &client->wait);
+	for (size_t i = 0; i < server->stores.count && client->cursors > 0; i++) {
+		struct kvmd_store *store = server->stores.at[i];
+		size_t count = cursors_drop(server, store, client);
+
+		if (count > 0)
+			kvmd_log(KVMD_DEBUG, "store \"%s\": dropped %zu cursors with their connection%s%s", store->name,
+				 count, client->name[0] == '\0' ? "" : ", that of ", client->name);
+	}
+	kvmd_store_put(client->store);
+	client->store = NULL;
+	kvmd_settle(server);
+}
+
+/* ---- Many at once ------------------------------------------------------------------------------ */
 
 static void
 serve_translate_many(const struct call *call)
@@ -305,6 +616,22 @@ answer_keep(struct kvmp_codec *codec, const struct kvms_op *op, const struct kvm
 	return true;
 }
 
+/* Is it an open that would overtake one that waits?  Then that is its outcome. */
+static bool
+batch_held_back(const struct call *call, const struct kvms_op *op)
+{
+	const struct kvmp_request request = { .type = KVMP_OP, .op = *op };
+	struct kvmd_wait *w = &call->client->wait;
+
+	if (!kvmd_op_opens(op) || TAILQ_EMPTY(&call->client->store->waits))
+		return false;
+	kvmd_wait_init(w, call->client, &request);
+	if (kvmd_wait_look(w, &call->server->outcome) != KVMD_BEHIND)
+		return false;
+	hold_back(w, &call->server->outcome);
+	return true;
+}
+
 /* Bytes of an outcome in a message, at most, its lists aside. */
 #define ANSWER_BYTES 512u
 
@@ -323,12 +650,15 @@ serve_batch(const struct call *call)
 	}
 	while (done < count && bytes < KVMP_RESPONSE_MAX / 2) {
 		const struct kvms_op *op = &call->request->batch.ops[done];
+		bool held_back = batch_held_back(call, op);
 
-		status = kvms_apply(store->model, op, out);
+		status = held_back ? KVMS_DONE : apply(call->server, store, op, call->client, out);
 		if (status != KVMS_DONE)
 			break;
 		if (!answer_keep(call->server->codec, op, out, kvms_steps(store->model), &answers[done]))
 			bytes = KVMP_RESPONSE_MAX; /* the last */
+		answers[done].has_step = !held_back;
+		answers[done].held_back = held_back;
 		bytes += ANSWER_BYTES + out->list_count * sizeof *out->list;
 		done++;
 		if (call->request->batch.stop && out->name != 0)
@@ -570,6 +900,7 @@ serve_status(const struct call *call)
 		.connections = server->connections,
 		.requests = server->requests,
 		.stores = server->stores.count,
+		.waiting = server->waits.count,
 		.state_dir = server->state.dir,
 		.durability = durability(server, store),
 		.store = store->model == NULL ? NULL : status,
@@ -646,6 +977,7 @@ serve_store_drop(const struct call *call)
 	}
 	kvmd_log(KVMD_INFO, "dropped store \"%s\" at step %" PRIu64 ", and its snapshots", store->name,
 		 kvms_steps(store->model));
+	kvmd_store_changed(&server->waits, store);
 	kvmd_stores_drop(&server->stores, store);
 	call->response->type = KVMP_R_DONE;
 }
@@ -693,6 +1025,7 @@ serve_snapshot_load(const struct call *call)
 		refuse(call, KVMP_ERROR_STATE, "%s", why);
 		return;
 	}
+	kvmd_store_changed(&call->server->waits, call->client->store);
 	answer_store(call, call->client->store);
 }
 
@@ -787,7 +1120,7 @@ static const struct {
 	[KVMP_EXTENTS] = { serve_extents, true },
 };
 
-void
+bool
 kvmd_serve(struct kvmd_server *server, struct kvmd_client *client, const struct kvmp_request *request,
 	   struct kvmp_response *response)
 {
@@ -798,9 +1131,11 @@ kvmd_serve(struct kvmd_server *server, struct kvmd_client *client, const struct 
 	if (!client->greeted && request->type != KVMP_HELLO)
 		refuse(&call, KVMP_ERROR_HELLO_FIRST, "the first request must be Hello");
 	else if (handlers[request->type].needs_store && client->store->model == NULL)
-		refuse(&call, KVMP_ERROR_UNKNOWN_STORE,
-		       "store \"%s\" has been dropped; use store_select to work on another", client->store->name);
+		refuse_dropped(&call);
 	else
 		handlers[request->type].serve(&call);
+	if (response->type == KVMP_R_NOTHING)
+		return false;
 	server->requests++;
+	return true;
 }

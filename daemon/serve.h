@@ -1,8 +1,9 @@
 /*
  * serve - one request in, one response out.
  *
- * No sockets here: daemon/session.c moves the bytes.  Requests are served one
- * after the other, whole; between two of them every store is at rest.
+ * No sockets and no clock here: daemon/session.c moves the bytes and knows the
+ * time.  Requests are served one after the other, whole; between two of them
+ * every store is at rest.
  */
 #ifndef KVMD_SERVE_H
 #define KVMD_SERVE_H
@@ -11,6 +12,7 @@
 
 #include "daemon/state.h"
 #include "daemon/stores.h"
+#include "daemon/waits.h"
 #include "proto/message.h"
 
 struct kvmd_options;
@@ -19,6 +21,7 @@ struct kvmd_options;
 struct kvmd_server {
 	struct kvmd_stores stores;
 	struct kvmd_state state;
+	struct kvmd_waits waits;
 	struct kvmp_codec *codec;
 	time_t started; /* monotonic seconds */
 	uint64_t requests;
@@ -36,6 +39,14 @@ struct kvmd_client {
 	bool greeted;             /* Hello has been answered */
 	struct kvmd_store *store; /* the store chosen, perhaps dropped since; NULL until greeted */
 	char name[KVMP_CLIENT_NAME_MAX + 1];
+	size_t cursors; /* that belong to it, in all stores */
+	struct kvmd_wait wait;
+	/*
+	 * Takes the answer to a request that waited; it must be encoded before
+	 * the function returns, which must not serve requests.  NULL: this client
+	 * does not wait.
+	 */
+	void (*answer)(struct kvmd_client *client, const struct kvmp_response *response);
 };
 
 /*
@@ -52,14 +63,30 @@ void kvmd_server_end(struct kvmd_server *server);
  * Carry out one request.
  *
  * => gives *response, which leads into the server's memory, the codec's and
- *    the request's; it must be encoded before the next request
+ *    the request's; it must be encoded before the next request.  Then
+ *    kvmd_settle() must be called.
+ * => gives false: the request waits.  Its answer goes to client->answer(), and
+ *    until then the client must not make another.
  */
-void kvmd_serve(struct kvmd_server *server, struct kvmd_client *client, const struct kvmp_request *request,
+bool kvmd_serve(struct kvmd_server *server, struct kvmd_client *client, const struct kvmp_request *request,
 		struct kvmp_response *response);
 
 /* An Error as response. */
 void kvmd_error(struct kvmp_response *response, uint64_t id, enum kvmp_error_code code, const char *text, bool closing);
 
-void kvmd_client_end(struct kvmd_client *client);
+/*
+ * Answer the requests that waited for what has ended, and may go on.  Cheap if
+ * there is none.
+ */
+void kvmd_settle(struct kvmd_server *server);
+
+/* The client's request has waited for as long as it may: answer it as it stands. */
+void kvmd_wait_over(struct kvmd_server *server, struct kvmd_client *client);
+
+/* The same for all, and nothing waits from here on. */
+void kvmd_waits_close(struct kvmd_server *server);
+
+/* The client is gone: what it waits for is forgotten, its cursors are dropped. */
+void kvmd_client_end(struct kvmd_server *server, struct kvmd_client *client);
 
 #endif /* KVMD_SERVE_H */

@@ -3,10 +3,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/log.h"
@@ -16,6 +19,7 @@
 #define OUTPUT_LOW (256u * 1024)   /* ... and at which it goes on */
 #define DRAIN_READS 256u           /* reads of one session at the end: 16 MiB */
 #define KEEP_SPARE (1024u * 1024)  /* bytes of a spare buffer that are kept */
+#define LOOK_MS 1000u              /* how often a waiting client that will send no more is looked after */
 
 struct kvmd_session {
 	TAILQ_ENTRY(kvmd_session) link;
@@ -25,13 +29,18 @@ struct kvmd_session {
 	int fd;
 	struct event *readable; /* persistent; added while it reads */
 	struct event *writable; /* added while output waits for the socket */
-	struct event *idle;     /* added while half a frame waits for the rest */
+	struct event *idle;     /* added while half a frame waits for the rest, and while the session waits */
+	struct event *closed;   /* added while it waits: the client will send no more; made when first needed */
 	struct kvmp_buffer in;
 	struct kvmp_buffer out;
 	bool reading;
 	bool paused;    /* output filled up: neither read nor serve until it is low */
+	bool waiting;   /* for its turn: neither read nor serve */
+	bool resumed;   /* no longer: serve what has come behind it */
+	bool sent_all;  /* while waiting: the client will send no more, or is gone */
 	bool finishing; /* no more requests: end when all output is sent */
 	bool lost;      /* the socket is of no more use */
+	uint64_t until; /* when a wait ends, in milliseconds */
 };
 
 /* ---- Words for the log -------------------------------------------------------------- */
@@ -127,6 +136,96 @@ flush(struct kvmd_session *s)
 	}
 }
 
+/* ---- Waiting ---------------------------------------------------------------------------- */
+
+static uint64_t
+monotonic_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Set the clock for the end of the wait, or for the next look after the client. */
+static void
+wait_watch(struct kvmd_session *s)
+{
+	uint64_t now = monotonic_ms(), left = s->until > now ? s->until - now : 0;
+	struct timeval timeout;
+
+	if (s->sent_all && left > LOOK_MS)
+		left = LOOK_MS;
+	timeout = (struct timeval){ (time_t)(left / 1000), (suseconds_t)(left % 1000 * 1000) };
+	event_add(s->idle, &timeout);
+}
+
+/* Nobody is there any more; a client that has only sent all it wanted is. */
+static bool
+client_gone(const struct kvmd_session *s)
+{
+	struct pollfd p = { s->fd, 0, 0 };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+static void settle(struct kvmd_session *s);
+
+/* Look whether a waiting client is still there; false: the session has ended. */
+static bool
+client_look(struct kvmd_session *s)
+{
+	if (!client_gone(s))
+		return true;
+	kvmd_log(KVMD_DEBUG, "%s: gone while it waited", name_of(s));
+	s->lost = true;
+	settle(s);
+	return false;
+}
+
+static void
+on_closed(evutil_socket_t fd, short what, void *arg)
+{
+	struct kvmd_session *s = arg;
+
+	(void)fd, (void)what;
+	/* it would be said again and again: from here on the clock tells when to look */
+	s->sent_all = true;
+	if (client_look(s))
+		wait_watch(s);
+}
+
+static void
+wait_begin(struct kvmd_session *s, uint32_t ms)
+{
+	s->waiting = true;
+	s->sent_all = false;
+	s->until = monotonic_ms() + ms;
+	if (s->closed == NULL)
+		s->closed = event_new(s->all->base, s->fd, EV_CLOSED, on_closed, s);
+	if (s->closed != NULL)
+		event_add(s->closed, NULL); /* without it a client that goes is noticed when the wait ends */
+	wait_watch(s);
+}
+
+/* The answer to what it waited for. */
+static void
+on_answer(struct kvmd_client *client, const struct kvmp_response *response)
+{
+	struct kvmd_session *s =
+	    (struct kvmd_session *)(void *)((char *)client - offsetof(struct kvmd_session, client));
+
+	lend(&s->out, &s->all->spare_out);
+	respond(s, response);
+	s->waiting = false;
+	s->resumed = true;
+	event_del(s->idle);
+	if (s->closed != NULL)
+		event_del(s->closed);
+	/* it goes on in its own time, from the loop */
+	event_add(s->writable, NULL);
+}
+
 /* ---- Input ------------------------------------------------------------------------------ */
 
 static void
@@ -138,8 +237,11 @@ serve_frame(struct kvmd_session *s, const uint8_t *message, size_t size)
 	struct kvmp_refusal why;
 
 	if (kvmp_request_decode(server->codec, message, size, &request, &why)) {
-		kvmd_serve(server, &s->client, &request, &response);
-		respond(s, &response);
+		if (kvmd_serve(server, &s->client, &request, &response))
+			respond(s, &response);
+		else
+			wait_begin(s, request.wait_ms);
+		kvmd_settle(server);
 	} else if (why.code == KVMP_ERROR_MALFORMED) {
 		refuse(s, why.id, why.code, why.text);
 	} else {
@@ -153,8 +255,8 @@ serve_frame(struct kvmd_session *s, const uint8_t *message, size_t size)
 static void
 serve_frames(struct kvmd_session *s)
 {
-	s->paused = false;
-	while (!s->finishing && !s->lost) {
+	s->paused = s->resumed = false;
+	while (!s->finishing && !s->waiting && !s->lost) {
 		const uint8_t *at = s->in.data + s->in.start;
 		char text[96];
 		size_t size;
@@ -244,10 +346,12 @@ session_end(struct kvmd_session *s)
 		event_free(s->writable);
 	if (s->idle != NULL)
 		event_free(s->idle);
+	if (s->closed != NULL)
+		event_free(s->closed);
 	close(s->fd);
 	kvmp_buffer_free(&s->in);
 	kvmp_buffer_free(&s->out);
-	kvmd_client_end(&s->client);
+	kvmd_client_end(all->server, &s->client);
 	free(s);
 	if (all->gone != NULL)
 		all->gone(all->arg);
@@ -259,6 +363,8 @@ idle_watch(struct kvmd_session *s)
 {
 	const struct timeval timeout = { (time_t)s->all->idle_timeout, 0 };
 
+	if (s->waiting)
+		return; /* the clock is set */
 	if (s->finishing || (s->reading && kvmp_buffer_size(&s->in) > 0))
 		event_add(s->idle, &timeout);
 	else if (event_pending(s->idle, EV_TIMEOUT, NULL))
@@ -270,7 +376,7 @@ static void
 settle(struct kvmd_session *s)
 {
 	bool output = kvmp_buffer_size(&s->out) > 0;
-	bool read_on = !s->finishing && !s->paused;
+	bool read_on = !s->finishing && !s->paused && !s->waiting;
 
 	if (s->lost || (s->finishing && !output)) {
 		session_end(s);
@@ -298,7 +404,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 	if (n >= 0) {
 		lend(&s->out, &s->all->spare_out);
 		work(s);
-		if (n == 0 && !s->paused)
+		if (n == 0 && !s->paused && !s->waiting)
 			input_ended(s);
 	}
 	settle(s);
@@ -329,7 +435,8 @@ on_writable(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	flush(s);
-	if (s->paused && !s->lost && kvmp_buffer_size(&s->out) <= OUTPUT_LOW) {
+	if ((s->paused || s->resumed) && !s->lost && kvmp_buffer_size(&s->out) <= OUTPUT_LOW) {
+		lend(&s->out, &s->all->spare_out);
 		if (s->all->draining)
 			drain(s);
 		else
@@ -345,6 +452,15 @@ on_idle(evutil_socket_t fd, short what, void *arg)
 	char text[128];
 
 	(void)fd, (void)what;
+	if (s->waiting) {
+		if (s->sent_all && !client_look(s))
+			return;
+		if (monotonic_ms() < s->until)
+			wait_watch(s);
+		else
+			kvmd_wait_over(s->all->server, &s->client);
+		return;
+	}
 	if (s->finishing) {
 		kvmd_log(KVMD_DEBUG, "%s: closed, it does not take its last answers", name_of(s));
 		s->lost = true;
@@ -389,6 +505,7 @@ kvmd_session_begin(struct kvmd_sessions *all, int fd)
 		return false;
 	}
 	s->all = all;
+	s->client.answer = on_answer;
 	s->number = ++all->serial;
 	s->fd = fd;
 	s->readable = event_new(all->base, fd, EV_READ | EV_PERSIST, on_readable, s);
@@ -412,6 +529,7 @@ kvmd_sessions_drain(struct kvmd_sessions *all)
 	struct kvmd_session *s = TAILQ_FIRST(&all->list), *next;
 
 	all->draining = true;
+	kvmd_waits_close(all->server);
 	for (; s != NULL; s = next) {
 		next = TAILQ_NEXT(s, link);
 		drain(s);
@@ -424,6 +542,7 @@ kvmd_sessions_end(struct kvmd_sessions *all)
 {
 	unsigned unsent = 0;
 
+	kvmd_waits_close(all->server);
 	while (!TAILQ_EMPTY(&all->list)) {
 		struct kvmd_session *s = TAILQ_FIRST(&all->list);
 

@@ -6,8 +6,12 @@
  *	finishing --all output sent, or lost-------------> gone
  *
  *	state      reads                        serves
- *	open       unless paused                every whole frame, unless paused
+ *	open       unless paused or waiting     every whole frame, unless paused or waiting
  *	finishing  no                           no
+ *
+ * Waiting: the open of a cursor waits its turn (daemon/waits.h).  What comes
+ * behind it stays where it is, in the buffer or the socket, until it is
+ * answered.  A client that goes meanwhile is noticed, though nothing is read.
  *
  * Back-pressure: above OUTPUT_HIGH bytes of output a session is paused until the
  * client has taken most of it.  So a client that never reads
@@ -51,7 +55,7 @@ void kvmd_sessions_init(struct kvmd_sessions *s, struct event_base *base, struct
  */
 bool kvmd_session_begin(struct kvmd_sessions *s, int fd);
 
-/* Let every session take what was sent so far, answer it, and end. */
+/* Let every session take what was sent so far, answer it, and end.  What waits is answered first, as it stands. */
 void kvmd_sessions_drain(struct kvmd_sessions *s);
 
 /* End every session at once; gives how many had answers left to send. */

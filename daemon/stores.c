@@ -53,6 +53,7 @@ kvmd_stores_add(struct kvmd_stores *s, const char *name, struct kvms *model)
 	strcpy(store->name, name);
 	store->model = model;
 	store->references = 1; /* the list's */
+	TAILQ_INIT(&store->waits);
 	kvmd_store_set_check(store, s->check, s->check_every);
 	memmove(s->at + i + 1, s->at + i, (s->count - i) * sizeof(*s->at));
 	s->at[i] = store;
@@ -99,6 +100,9 @@ kvmd_store_get(struct kvmd_store *store)
 void
 kvmd_store_put(struct kvmd_store *store)
 {
-	if (store != NULL && --store->references == 0)
-		free(store);
+	if (store == NULL || --store->references > 0)
+		return;
+	assert(TAILQ_EMPTY(&store->waits));
+	kvmd_owners_free(&store->owners);
+	free(store);
 }

@@ -11,11 +11,15 @@
 #define KVMD_STORES_H
 
 #include <stddef.h>
+#include <sys/queue.h>
 
+#include "daemon/owners.h"
 #include "proto/message.h"
 #include "store/kvmstore.h"
 
 #define KVMD_DEFAULT_STORE "default"
+
+TAILQ_HEAD(kvmd_wait_queue, kvmd_wait);
 
 struct kvmd_store {
 	char name[KVMP_STORE_NAME_MAX + 1];
@@ -27,6 +31,11 @@ struct kvmd_store {
 	bool saved;
 	uint64_t saved_step; /* of the newest snapshot, if saved */
 	uint64_t saved_digest;
+	struct kvmd_owners owners;    /* of its cursors */
+	struct kvmd_wait_queue waits; /* opens that wait; see daemon/waits.h */
+	unsigned waits_count;
+	bool woken; /* it is in the list of stores whose queue is to be tried */
+	STAILQ_ENTRY(kvmd_store) woken_link;
 };
 
 struct kvmd_stores {

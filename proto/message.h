@@ -97,6 +97,8 @@ struct kvmp_request {
 	uint64_t id;
 	enum kvmp_request_type type;
 	bool dry_run; /* KVMP_OP */
+	bool detached;    /* KVMP_OP: the cursor it opens does not end with the connection */
+	uint32_t wait_ms; /* KVMP_OP: how long the open may wait */
 	union {
 		struct kvmp_hello hello;
 		struct kvms_op op; /* KVMP_OP; KVMP_INSPECT: the request's row */
@@ -148,6 +150,7 @@ struct kvmp_status {
 	uint64_t connections;
 	uint64_t requests;
 	uint64_t stores;
+	uint64_t waiting;
 	const char *state_dir; /* NULL: none */
 	const char *durability;
 	const struct kvmp_store_status *store; /* NULL: dropped */
@@ -173,6 +176,9 @@ struct kvmp_answer {
 	bool has_step;
 	uint64_t step;
 	struct kvms_outcome outcome;
+	bool held_back;        /* an open that waits for longer was in the way; not applied */
+	const uint64_t *cycle; /* cursors of a wait cycle */
+	size_t cycle_count;
 };
 
 struct kvmp_response {

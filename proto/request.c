@@ -99,6 +99,8 @@ static bool
 read_op(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_request *out, struct kvmp_refusal *why)
 {
 	out->dry_run = m->dry_run != 0;
+	out->detached = m->detached != 0;
+	out->wait_ms = m->wait_ms;
 	return op_read(c, m->op, &out->op, why);
 }
 
@@ -227,7 +229,8 @@ kvmp_request_unpack(struct kvmp_codec *c, const uint8_t *data, size_t size, stru
 	if (m == NULL)
 		return false;
 	why->id = out->id = m->id;
-	out->dry_run = false;
+	out->dry_run = out->detached = false;
+	out->wait_ms = 0;
 	if (!kvmp_known(&m->base, why))
 		return false;
 	if (m->body_case == KVMSTORE__REQUEST__BODY__NOT_SET)
@@ -236,6 +239,10 @@ kvmp_request_unpack(struct kvmp_codec *c, const uint8_t *data, size_t size, stru
 	out->type = (enum kvmp_request_type)type;
 	if (m->has_dry_run && m->dry_run && out->type != KVMP_OP)
 		return kvmp_refuse(why, KVMP_ERROR_INVALID, "Request: dry_run goes with op only");
+	if (m->has_detached && m->detached && out->type != KVMP_OP)
+		return kvmp_refuse(why, KVMP_ERROR_INVALID, "Request: detached goes with op only");
+	if (m->has_wait_ms && m->wait_ms > 0 && out->type != KVMP_OP)
+		return kvmp_refuse(why, KVMP_ERROR_INVALID, "Request: wait_ms goes with op only");
 	/* all bodies are messages, in one place */
 	return kvmp_known(&m->hello->base, why) && kvmp_exact(&m->base, size, why) && readers[type](c, m, out, why);
 }
@@ -448,6 +455,9 @@ kvmp_request_pack(struct kvmp_codec *c, const struct kvmp_request *r, struct kvm
 	m.has_id = r->id != 0;
 	m.id = r->id;
 	m.has_dry_run = m.dry_run = r->type == KVMP_OP && r->dry_run;
+	m.has_detached = m.detached = r->type == KVMP_OP && r->detached;
+	m.has_wait_ms = r->type == KVMP_OP && r->wait_ms > 0;
+	m.wait_ms = r->wait_ms;
 	m.body_case = (Kvmstore__Request__BodyCase)BODY_OF(r->type);
 	m.hello = (Kvmstore__Hello *)body;
 	return kvmp_frame_append(&m.base, KVMP_REQUEST_MAX, to);

@@ -163,6 +163,9 @@ outcome_write(struct kvmp_arena *arena, const struct kvmp_answer *a)
 	m->cause = constant(kvms_outcome_cause(a->outcome.name));
 	m->has_detail = kvms_outcome_detail(a->outcome.name) != NULL;
 	m->detail = a->outcome.detail;
+	m->has_held_back = m->held_back = a->held_back;
+	m->n_wait_cycle = a->cycle_count;
+	m->wait_cycle = (uint64_t *)(uintptr_t)a->cycle;
 	return m;
 }
 
@@ -223,6 +226,8 @@ write_status(struct kvmp_arena *arena, const struct kvmp_response *r)
 	m->connections = s->connections;
 	m->requests = s->requests;
 	m->stores = s->stores;
+	m->has_waiting = 1;
+	m->waiting = s->waiting;
 	return &m->base;
 }
 
@@ -472,6 +477,9 @@ outcome_read(struct kvmp_codec *c, const Kvmstore__Outcome *m, struct kvmp_answe
 	memset(out, 0, sizeof *out);
 	out->has_step = m->has_step != 0;
 	out->step = m->step;
+	out->held_back = m->held_back != 0;
+	out->cycle = m->wait_cycle;
+	out->cycle_count = m->n_wait_cycle;
 	if (!kvmp_known(&m->base, why))
 		return false;
 	if (!m->has_outcome)
@@ -529,6 +537,7 @@ read_status(struct kvmp_codec *c, const Kvmstore__Response *m, struct kvmp_respo
 	out->status.connections = s->connections;
 	out->status.requests = s->requests;
 	out->status.stores = s->stores;
+	out->status.waiting = s->waiting;
 	out->status.state_dir = s->state_dir;
 	out->status.durability = or_empty(s->durability);
 	return store_part_read(c, s->store, &out->status.store, why);

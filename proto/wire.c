@@ -222,6 +222,8 @@ kvmp_wire_request_put(const struct kvmp_request *r, struct kvmp_buffer *to)
 
 	if (r->type != KVMP_OP && !inspect)
 		return false;
+	if (r->type == KVMP_OP && (r->detached || r->wait_ms > 0))
+		return false;
 	b = inspect ? kvmp_request_binding(r->op.code) : kvmp_op_binding(r->op.code);
 	if (!b->args.plain || !side_size(&b->args, &v, &args))
 		return false;
@@ -301,7 +303,7 @@ kvmp_wire_response_put(const struct kvmp_response *r, struct kvmp_buffer *to)
 	bool ok;
 	uint8_t *at;
 
-	if (r->type != KVMP_R_OUTCOME)
+	if (r->type != KVMP_R_OUTCOME || a->held_back || a->cycle_count > 0)
 		return false;
 	ok = a->outcome.name == 0;
 	number = a->inspect ? OUTCOME_INSPECT_RESULT : OUTCOME_RESULT;
@@ -523,7 +525,8 @@ kvmp_wire_request_get(const uint8_t *data, size_t size, struct kvmp_arena *arena
 	unsigned code;
 
 	r->id = 0;
-	r->dry_run = false;
+	r->dry_run = r->detached = false;
+	r->wait_ms = 0;
 	if (tag_take(&in, REQUEST_ID, TYPE_FIXED64) && !fixed64_get(&in, &r->id))
 		return false;
 	if (in.end - in.at >= 2 && in.at[0] == (REQUEST_DRY_RUN << 3 | TYPE_VARINT) && in.at[1] <= 1) {
@@ -585,6 +588,8 @@ kvmp_wire_response_get(const uint8_t *data, size_t size, struct kvmp_arena *aren
 	if (b == NULL || !b->results.plain)
 		return false;
 	memset(&a->outcome, 0, sizeof a->outcome);
+	a->held_back = false;
+	a->cycle_count = 0;
 	a->row = b->row;
 	if (!side_get(&b->results, &fields, arena, a->outcome.field, &a->outcome.present, &list))
 		return false;

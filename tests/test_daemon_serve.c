@@ -35,7 +35,7 @@ begin(const char *state_dir)
 static void
 end(void)
 {
-	kvmd_client_end(&client);
+	kvmd_client_end(&server, &client);
 	kvmd_server_end(&server);
 	memset(&client, 0, sizeof client);
 }
@@ -129,7 +129,7 @@ Test(serve, hello_names_server_features_and_store)
 		cr_assert_str_neq(answer.hello.features[i], "snapshots"); /* there is no state directory */
 	}
 	cr_assert(batch);
-	kvmd_client_end(&other);
+	kvmd_client_end(&server, &other);
 }
 
 Test(serve, second_hello_is_refused)
@@ -154,7 +154,7 @@ Test(serve, hello_with_wrong_version_feature_or_store_is_refused)
 	cr_assert(!other.greeted);
 	hello_as(&other, "default");
 	cr_assert(answer.type == KVMP_R_HELLO);
-	kvmd_client_end(&other);
+	kvmd_client_end(&server, &other);
 }
 
 /* ---- Operations and inspection -------------------------------------------------- */
@@ -312,7 +312,7 @@ Test(serve, store_of_another_connection_may_vanish)
 	}
 	ask_as(&other, &(struct kvmp_request){ .type = KVMP_STATUS });
 	cr_assert(answer.type == KVMP_R_STATUS && answer.status.store == NULL);
-	kvmd_client_end(&other);
+	kvmd_client_end(&server, &other);
 }
 
 Test(serve, store_limits)

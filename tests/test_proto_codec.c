@@ -235,10 +235,14 @@ request_round_trip(const struct kvms_row *row, bool inspect)
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		struct kvmp_request in = row_request(row, inspect), out;
 
+		in.detached = !inspect && random_next() % 4 == 0;
+		in.wait_ms = !inspect && random_next() % 4 == 0 ? (uint32_t)random_number() : 0;
 		encode_request(&in);
+		memset(&out, 0xff, sizeof out);
 		cr_assert(kvmp_request_decode(codec, message(), message_size(), &out, &why), "%s: %s", row->name,
 			  why.text);
 		cr_assert(out.id == in.id && out.type == in.type && out.dry_run == in.dry_run);
+		cr_assert(out.detached == in.detached && out.wait_ms == in.wait_ms, "%s", row->name);
 		assert_same_op(row, &in.op, &out.op);
 	}
 }
@@ -467,6 +471,29 @@ Test(codec, every_outcome_name_reads_back)
 	}
 }
 
+Test(codec, why_an_open_blocks_reads_back)
+{
+	static const uint64_t cursors[] = { 7, UINT64_MAX, 1 };
+	struct kvmp_response in = { .id = 1, .type = KVMP_R_OUTCOME }, out;
+
+	in.answer.row = kvms_op_find("cursor_open");
+	while (strcmp(kvms_outcome_name(in.answer.outcome.name), "cursor_locked") != 0)
+		in.answer.outcome.name++;
+	in.answer.outcome.detail = 7;
+	for (unsigned round = 0; round < 4; round++) {
+		in.answer.held_back = round % 2 == 1;
+		in.answer.cycle = cursors;
+		in.answer.cycle_count = round / 2 * 3;
+		encode_response(&in);
+		memset(&out, 0xff, sizeof out);
+		cr_assert(kvmp_response_decode(codec, message(), message_size(), &out, &why), "%s", why.text);
+		cr_assert(out.answer.outcome.name == in.answer.outcome.name && out.answer.outcome.detail == 7);
+		cr_assert(out.answer.held_back == in.answer.held_back);
+		cr_assert(out.answer.cycle_count == in.answer.cycle_count);
+		cr_assert(round < 2 || memcmp(out.answer.cycle, cursors, sizeof cursors) == 0);
+	}
+}
+
 Test(codec, store_configuration_reads_back)
 {
 	const struct kvms_row *row = kvms_store_row();
@@ -608,10 +635,10 @@ Test(codec, other_responses_read_back)
 		  out.batch.answers[1].outcome.name == 1);
 
 	r = (struct kvmp_response){ .type = KVMP_R_STATUS };
-	r.status = (struct kvmp_status){ "kvmstored 9", 1, 2, 3, 4, 5, "/dir", "words", NULL };
+	r.status = (struct kvmp_status){ "kvmstored 9", 1, 2, 3, 4, 5, 6, "/dir", "words", NULL };
 	encode_response(&r);
 	cr_assert(kvmp_response_decode(codec, message(), message_size(), &out, &why), "%s", why.text);
-	cr_assert(out.status.pid == 1 && out.status.stores == 5 && out.status.store == NULL);
+	cr_assert(out.status.pid == 1 && out.status.stores == 5 && out.status.waiting == 6 && out.status.store == NULL);
 	cr_assert_str_eq(out.status.state_dir, "/dir");
 
 	r = (struct kvmp_response){ .id = 3, .type = KVMP_R_DONE };
@@ -815,6 +842,39 @@ Test(codec, trailing_bytes_and_fields_given_twice_are_refused)
 	memcpy(data + size, "\0\0", 2);
 	cr_assert(!kvmp_request_decode(codec, data, size + 2, &out, &why));
 	cr_assert(why.code == KVMP_ERROR_MALFORMED);
+}
+
+Test(codec, envelope_says_only_what_goes_with_its_body)
+{
+	const struct kvms_row *row = kvms_request_find("census");
+	Kvmstore__Request r = KVMSTORE__REQUEST__INIT;
+	Kvmstore__StatusRequest status = KVMSTORE__STATUS_REQUEST__INIT;
+	struct kvmp_request in = row_request(kvms_op_find("cursor_open"), false), out;
+	uint8_t data[256];
+	size_t size;
+
+	r.has_id = 1;
+	r.id = 42;
+	r.body_case = KVMSTORE__REQUEST__BODY_STATUS;
+	r.status = &status;
+	r.has_detached = r.detached = 1;
+	assert_refused(row, data, kvmstore__request__pack(&r, data), "detached");
+	r.detached = 0;
+	r.has_wait_ms = 1;
+	r.wait_ms = 1;
+	assert_refused(row, data, kvmstore__request__pack(&r, data), "wait_ms");
+	r.wait_ms = 0; /* what is the default anyway says nothing */
+	cr_assert(kvmp_request_decode(codec, data, kvmstore__request__pack(&r, data), &out, &why), "%s", why.text);
+	/* a wait of 2^32 + 1 milliseconds is not one of 1 */
+	in.id = 42;
+	encode_request(&in);
+	size = message_size();
+	memcpy(data, message(), size);
+	memcpy(data + size, "\x98\x01\x81\x80\x80\x80\x10", 7);
+	assert_refused(row, data, size + 7, "more bytes");
+	memcpy(data + size, "\x98\x01\xff\xff\xff\xff\x0f", 7);
+	cr_assert(kvmp_request_decode(codec, data, size + 7, &out, &why), "%s", why.text);
+	cr_assert(out.wait_ms == UINT32_MAX);
 }
 
 static void
