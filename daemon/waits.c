@@ -141,56 +141,62 @@ kvmd_wait_holder(const struct kvmd_wait *w)
 
 /* ---- Cycles ---------------------------------------------------------------------------- */
 
-/* Opens to look at, and the one looked for. */
+/* From "start", over those it waits for, in search of "start" again. */
 struct search {
+	const struct kvmd_wait *start;
 	STAILQ_HEAD(, kvmd_wait) todo;
 	uint64_t number;
+	struct kvmd_wait *last; /* found: it waits for the start ... */
+	uint64_t last_via;      /* ... because of this cursor; 0: because of its place in the queue */
 };
 
+/* "from" waits for "client". */
 static void
-todo_add(struct search *search, struct kvmd_wait *w, struct kvmd_wait *from, uint64_t via)
+step_to(struct search *search, struct kvmd_client *client, struct kvmd_wait *from, uint64_t via)
 {
-	if (w->search == search->number)
-		return;
-	w->search = search->number;
-	w->from = from;
-	w->via = via;
-	STAILQ_INSERT_TAIL(&search->todo, w, next);
+	struct kvmd_wait *w = &client->wait;
+
+	if (client == search->start->client) {
+		search->last = from;
+		search->last_via = via;
+	} else if (w->queued && w->search != search->number) {
+		w->search = search->number;
+		w->from = from;
+		w->via = via;
+		STAILQ_INSERT_TAIL(&search->todo, w, next);
+	}
 }
 
-/* Opens that "at" waits for.  True if it waits for a cursor of "client". */
-static bool
-waits_for(struct search *search, struct kvmd_wait *at, const struct kvmd_client *client)
+static void
+steps_from(struct search *search, struct kvmd_wait *at)
 {
-	struct kvmd_client *owner = at->holder == 0 ? NULL : kvmd_owners_find(&at->client->store->owners, at->holder);
+	const struct kvmd_store *store = at->client->store;
+	struct kvmd_client *owner = at->holder == 0 ? NULL : kvmd_owners_find(&store->owners, at->holder);
 	struct kvmd_wait *other;
 
-	if (owner == client)
-		return true;
-	if (owner != NULL && owner->wait.queued)
-		todo_add(search, &owner->wait, at, at->holder);
-	TAILQ_FOREACH(other, &at->client->store->waits, link)
+	if (owner != NULL)
+		step_to(search, owner, at, at->holder);
+	TAILQ_FOREACH(other, &store->waits, link)
 	{
-		if (other == at)
-			break;
+		if (other == at || search->last != NULL)
+			return;
 		if (kvmd_opens_collide(&at->request.op, &other->request.op))
-			todo_add(search, other, at, 0);
+			step_to(search, other->client, at, 0);
 	}
-	return false;
 }
 
-/* The way from "w" to "at", whose holder closes the circle. */
+/* The cursors on the way that was found. */
 static size_t
-cycle_list(const struct kvmd_wait *w, const struct kvmd_wait *at, uint64_t *cursors, size_t at_most)
+cycle_list(const struct search *search, uint64_t *cursors, size_t at_most)
 {
-	size_t count = 1, i;
+	size_t count = search->last_via != 0, i;
 
-	for (const struct kvmd_wait *step = at; step != w; step = step->from)
+	for (const struct kvmd_wait *step = search->last; step != search->start; step = step->from)
 		count += step->via != 0;
-	i = count - 1;
-	if (i < at_most)
-		cursors[i] = at->holder;
-	for (const struct kvmd_wait *step = at; step != w; step = step->from)
+	i = count;
+	if (search->last_via != 0 && --i < at_most)
+		cursors[i] = search->last_via;
+	for (const struct kvmd_wait *step = search->last; step != search->start; step = step->from)
 		if (step->via != 0 && --i < at_most)
 			cursors[i] = step->via;
 	return count;
@@ -199,17 +205,17 @@ cycle_list(const struct kvmd_wait *w, const struct kvmd_wait *at, uint64_t *curs
 size_t
 kvmd_wait_cycle(struct kvmd_waits *waits, struct kvmd_wait *w, uint64_t *cursors, size_t at_most)
 {
-	struct search search = { .number = ++waits->searches };
-	struct kvmd_wait *at;
+	struct search search = { .start = w, .number = ++waits->searches };
 
 	STAILQ_INIT(&search.todo);
-	todo_add(&search, w, NULL, 0);
-	while ((at = STAILQ_FIRST(&search.todo)) != NULL) {
+	steps_from(&search, w);
+	while (search.last == NULL && !STAILQ_EMPTY(&search.todo)) {
+		struct kvmd_wait *at = STAILQ_FIRST(&search.todo);
+
 		STAILQ_REMOVE_HEAD(&search.todo, next);
-		if (waits_for(&search, at, w->client))
-			return cycle_list(w, at, cursors, at_most);
+		steps_from(&search, at);
 	}
-	return 0;
+	return search.last == NULL ? 0 : cycle_list(&search, cursors, at_most);
 }
 
 /* ---- The queue --------------------------------------------------------------------------- */

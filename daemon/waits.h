@@ -8,12 +8,15 @@
  * is woken, and kvmd_settle() (daemon/serve.h) tries the queue in order.
  *
  * What is in an open's way is found by a dry run.  The store names one cursor
- * that holds a node; while that one lives the answer is the same, because locks
- * end with their cursor, so there is no second dry run before it is dropped.
+ * that holds a node; while that one lives the open stays locked out, because
+ * locks end with their cursor, so there is no second dry run before it is
+ * dropped.  Another cursor may be in the way as well: it is found, and a cycle
+ * over it, when the first is gone.
  *
  * Law: between two requests, with no store woken, the first of a queue is
  * locked out by a live cursor, and each of the others by one or by an open in
- * front of it; no open waits, over any number of others, for its own connection.
+ * front of it; over the cursors found so far and the places in the queue, no
+ * open waits for its own connection.
  */
 #ifndef KVMD_WAITS_H
 #define KVMD_WAITS_H
