@@ -223,11 +223,14 @@ digest_of(struct kvmctl_connection *c)
 {
 	struct kvms_outcome out = { 0 };
 	struct kvms_op op;
+	uint64_t digest;
 
 	kvms_op_init(&op, kvms_request_find("digest"));
 	cr_assert(kvmctl_inspect(c, &op, &out, &why), "%s", why.text);
+	digest = out.field[0];
 	kvms_outcome_free(&out);
-	return out.field[0];
+	cr_assert(digest != 0);
+	return digest;
 }
 
 static struct kvmp_codec *codec;
@@ -1045,5 +1048,444 @@ Test(daemon, extents_come_in_parts)
 	cr_assert(leaves == PAGES / 2, "%llu", (unsigned long long)leaves);
 	kvms_outcome_free(&out);
 	kvmctl_disconnect(&c);
+	cr_assert(stop(pid) == 0);
+}
+
+/* ---- Cursors, and waiting for them ------------------------------------------------------------------ */
+
+/* Open [start, start + pages) of space 1: the outcome's name, 0 = ok, and the cursor or the holder. */
+static void
+send_open(struct kvmctl_connection *c, uint64_t start, uint64_t pages, uint32_t wait_ms, bool detached)
+{
+	struct kvms_op op;
+
+	kvms_op_init(&op, kvms_op_find("cursor_open_mut"));
+	op.arg[0] = 1;
+	op.arg[1] = start;
+	op.arg[2] = start + pages * 4096;
+	cr_assert(kvmctl_send_open(c, &op, wait_ms, detached, &why), "%s", why.text);
+}
+
+/* The answer to it: the cursor, or 0 = block with its holder in *holder. */
+static uint64_t
+receive_open(struct kvmctl_connection *c, uint64_t *holder)
+{
+	struct kvms_outcome out = { 0 };
+	uint64_t cursor;
+
+	cr_assert(kvmctl_receive(c, &out, NULL, &why), "%s", why.text);
+	cr_assert(out.name == 0 || strcmp(kvms_outcome_name(out.name), "cursor_locked") == 0, "%s",
+		  kvms_outcome_name(out.name));
+	if (holder != NULL)
+		*holder = out.detail;
+	cursor = out.name == 0 ? out.field[0] : 0;
+	kvms_outcome_free(&out);
+	return cursor;
+}
+
+static uint64_t
+open_now(struct kvmctl_connection *c, uint64_t start)
+{
+	send_open(c, start, 1, 0, false);
+	return receive_open(c, NULL);
+}
+
+static void
+apply_op(struct kvmctl_connection *c, const char *name, uint64_t arg)
+{
+	struct kvms_outcome out = { 0 };
+	struct kvms_op op;
+
+	kvms_op_init(&op, kvms_op_find(name));
+	op.arg[0] = arg;
+	cr_assert(kvmctl_apply(c, &op, false, &out, NULL, &why) && out.name == 0, "%s: %s", name, why.text);
+	kvms_outcome_free(&out);
+}
+
+static struct kvmp_status
+status_of(struct kvmctl_connection *c)
+{
+	struct kvmp_request r = { .type = KVMP_STATUS };
+	struct kvmp_response response;
+
+	cr_assert(kvmctl_request(c, &r, &response, &why), "%s", why.text);
+	return response.status;
+}
+
+/* Until so many opens wait. */
+static void
+wait_waiting(struct kvmctl_connection *c, uint64_t count)
+{
+	for (unsigned waited = 0; waited < WAIT_MS; waited += 2) {
+		if (status_of(c).waiting == count)
+			return;
+		nap(2);
+	}
+	cr_assert(false, "%llu wait", (unsigned long long)status_of(c).waiting);
+}
+
+/* Until the store has taken so many steps. */
+static void
+wait_step(struct kvmctl_connection *c, uint64_t step)
+{
+	for (unsigned waited = 0; waited < WAIT_MS; waited += 2) {
+		if (status_of(c).store->step >= step)
+			break;
+		nap(2);
+	}
+	cr_assert(status_of(c).store->step == step, "step %llu", (unsigned long long)status_of(c).store->step);
+}
+
+static unsigned long
+ms_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (unsigned long)now.tv_sec * 1000 + (unsigned long)now.tv_nsec / 1000000;
+}
+
+Test(daemon, cursors_are_dropped_with_their_connection)
+{
+	pid_t pid = start(NULL);
+	struct kvmctl_connection *a = connect_to(NULL), *b = connect_to(NULL);
+	uint64_t digest;
+
+	apply_op(b, "vm_space_new", 0);
+	cr_assert(open_now(a, 0) == 1 && open_now(b, 0x200000) == 2 && open_now(a, 0x400000) == 3);
+	send_open(a, 0x600000, 1, 0, true);
+	cr_assert(receive_open(a, NULL) == 4);
+	kvmctl_disconnect(&a);
+	wait_step(b, 7); /* a space, four cursors, two drops */
+	digest = digest_of(b);
+	kvmctl_disconnect(&b);
+	cr_assert(stop(pid) == 0);
+
+	/* the same by hand */
+	pid = start(NULL);
+	a = connect_to(NULL);
+	apply_op(a, "vm_space_new", 0);
+	for (unsigned i = 0; i < 4; i++)
+		cr_assert(open_now(a, i * 0x200000ull) == i + 1);
+	apply_op(a, "cursor_drop", 1);
+	apply_op(a, "cursor_drop", 3);
+	cr_assert(digest_of(a) == digest);
+	kvmctl_disconnect(&a);
+	cr_assert(stop(pid) == 0);
+}
+
+/* A process of its own that opens a cursor, and then waits for another open or does nothing; to be killed. */
+static pid_t
+holder_spawn(struct kvmctl_connection *observer, uint64_t start_va, uint64_t wait_va)
+{
+	uint64_t waiting = status_of(observer).waiting, steps = status_of(observer).store->step;
+	pid_t pid, parent = getpid();
+
+	pid = fork();
+	cr_assert(pid >= 0);
+	if (pid == 0) {
+		struct kvmctl_connection *c;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+		c = connect_to(NULL);
+		if (open_now(c, start_va) != 0 && wait_va != 0) {
+			send_open(c, wait_va, 1, 60000, false);
+			receive_open(c, NULL);
+		}
+		for (;;)
+			pause();
+	}
+	if (wait_va != 0)
+		wait_waiting(observer, waiting + 1);
+	else
+		wait_step(observer, steps + 1);
+	return pid;
+}
+
+static void
+murder(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	cr_assert(wait_end(pid) == 128 + SIGKILL);
+}
+
+/* Requests as bytes: an open that waits, and more behind it. */
+static void
+append_open(struct kvmp_buffer *b, uint64_t id, uint64_t start, uint32_t wait_ms)
+{
+	struct kvmp_request r = { .id = id, .type = KVMP_OP, .wait_ms = wait_ms };
+
+	kvms_op_init(&r.op, kvms_op_find("cursor_open"));
+	r.op.arg[0] = 1;
+	r.op.arg[1] = start;
+	r.op.arg[2] = start + 4096;
+	append(b, &r);
+}
+
+Test(daemon, waiter_gets_what_a_killed_client_held)
+{
+	pid_t pid = start(NULL), holder;
+	struct kvmctl_connection *a = connect_to(NULL);
+	struct kvmp_buffer b = { 0 }, answers = { 0 };
+	struct kvmp_response r;
+	int fd = raw_connect();
+
+	apply_op(a, "vm_space_new", 0);
+	holder = holder_spawn(a, 0, 0);
+	append_hello(&b);
+	append_open(&b, 2, 0, 60000);
+	send_all(fd, b.data + b.start, kvmp_buffer_size(&b));
+	wait_waiting(a, 1);
+	murder(holder);
+	cr_assert(next_response(fd, &answers, &r) && r.id == 1);
+	cr_assert(next_response(fd, &answers, &r) && r.id == 2);
+	cr_assert(r.answer.outcome.name == 0 && r.answer.outcome.field[0] == 2);
+	cr_assert(status_of(a).store->step == 4 && status_of(a).waiting == 0); /* a space, an open, its drop, an open */
+	close(fd);
+	kvmctl_disconnect(&a);
+	kvmp_buffer_free(&b);
+	kvmp_buffer_free(&answers);
+	cr_assert(stop(pid) == 0);
+}
+
+Test(daemon, killed_waiter_is_forgotten)
+{
+	pid_t pid = start(NULL), waiter;
+	struct kvmctl_connection *a = connect_to(NULL), *b = connect_to(NULL);
+
+	apply_op(a, "vm_space_new", 0);
+	cr_assert(open_now(a, 0) == 1);
+	waiter = holder_spawn(b, 0x200000, 0x1000);
+	murder(waiter);
+	wait_waiting(b, 0);
+	wait_step(b, 4); /* its own cursor went with it, and it never opened another */
+	apply_op(a, "cursor_drop", 1);
+	cr_assert(open_now(b, 0x200000) == 3);
+	kvmctl_disconnect(&a);
+	kvmctl_disconnect(&b);
+	cr_assert(stop(pid) == 0);
+}
+
+Test(daemon, requests_behind_a_waiting_one_are_answered_in_order)
+{
+	enum { BEHIND = 10000 };
+	pid_t pid = start(NULL);
+	struct kvmctl_connection *a = connect_to(NULL);
+	struct kvmp_buffer b = { 0 }, answers = { 0 };
+	struct kvmp_response r;
+	int fd = raw_connect();
+
+	apply_op(a, "vm_space_new", 0);
+	cr_assert(open_now(a, 0) == 1 && open_now(a, 0x200000) == 2);
+	append_hello(&b);
+	append_open(&b, 2, 0, 60000);
+	append_peek(&b, 3);
+	append_open(&b, 4, 0x200000, 60000);
+	send_all(fd, b.data + b.start, kvmp_buffer_size(&b));
+	kvmp_buffer_take(&b, kvmp_buffer_size(&b));
+	cr_assert(next_response(fd, &answers, &r) && r.id == 1);
+	wait_waiting(a, 1);
+	for (unsigned i = 0; i < 100; i++)
+		alloc_frame(a);        /* others go on */
+	apply_op(a, "cursor_drop", 2); /* not what it waits for first */
+	cr_assert(status_of(a).waiting == 1);
+	apply_op(a, "cursor_drop", 1);
+	cr_assert(next_response(fd, &answers, &r) && r.id == 2 && r.type == KVMP_R_OUTCOME);
+	cr_assert(r.answer.outcome.name == 0 && r.answer.outcome.field[0] == 3);
+	cr_assert(next_response(fd, &answers, &r) && r.id == 3);
+	cr_assert(next_response(fd, &answers, &r) && r.id == 4 && r.answer.outcome.name == 0);
+	/* far more behind one than the daemon takes at once, and no more to come */
+	cr_assert(open_now(a, 0x400000) == 5);
+	append_open(&b, 5, 0x400000, 60000);
+	for (uint64_t id = 6; id < BEHIND; id++)
+		append_peek(&b, id);
+	send_all(fd, b.data + b.start, 100000);
+	wait_waiting(a, 1);
+	apply_op(a, "cursor_drop", 5);
+	send_all(fd, b.data + b.start + 100000, kvmp_buffer_size(&b) - 100000);
+	shutdown(fd, SHUT_WR);
+	for (uint64_t id = 5; id < BEHIND; id++) {
+		cr_assert(next_response(fd, &answers, &r), "after %llu", (unsigned long long)id);
+		cr_assert(r.id == id && r.type == KVMP_R_OUTCOME && r.answer.outcome.name == 0);
+	}
+	cr_assert(!next_response(fd, &answers, &r));
+	close(fd);
+	kvmctl_disconnect(&a);
+	kvmp_buffer_free(&b);
+	kvmp_buffer_free(&answers);
+	cr_assert(stop(pid) == 0);
+}
+
+Test(daemon, three_waiters_are_served_in_order)
+{
+	pid_t pid = start(NULL);
+	struct kvmctl_connection *a = connect_to(NULL);
+	struct kvmp_buffer b = { 0 }, answers = { 0 };
+	struct kvmp_response r;
+	int fd[3];
+
+	apply_op(a, "vm_space_new", 0);
+	cr_assert(open_now(a, 0) == 1);
+	append_hello(&b);
+	append_open(&b, 2, 0, 60000);
+	for (unsigned i = 0; i < 3; i++) {
+		fd[i] = raw_connect();
+		send_all(fd[i], b.data + b.start, kvmp_buffer_size(&b));
+		cr_assert(next_response(fd[i], &answers, &r) && r.type == KVMP_R_HELLO);
+		wait_waiting(a, i + 1);
+	}
+	apply_op(a, "cursor_drop", 1);
+	for (unsigned i = 0; i < 3; i++) {
+		cr_assert(next_response(fd[i], &answers, &r) && r.id == 2);
+		cr_assert(r.answer.outcome.name == 0 && r.answer.outcome.field[0] == i + 2);
+		wait_waiting(a, 2 - i);
+		close(fd[i]); /* which lets the next one in */
+	}
+	kvmctl_disconnect(&a);
+	kvmp_buffer_free(&b);
+	kvmp_buffer_free(&answers);
+	cr_assert(stop(pid) == 0);
+}
+
+Test(daemon, wait_ends_when_its_time_is_over)
+{
+	pid_t pid = start("--max-wait", "2", "--max-waiting", "1", NULL);
+	struct kvmctl_connection *a = connect_to(NULL), *b = connect_to(NULL);
+	unsigned long before = ms_now(), after;
+	uint64_t holder;
+
+	apply_op(a, "vm_space_new", 0);
+	cr_assert(open_now(a, 0) == 1);
+	send_open(b, 0, 1, 300, false);
+	cr_assert(receive_open(b, &holder) == 0 && holder == 1);
+	after = ms_now();
+	cr_assert(after - before >= 300 && after - before < 20000, "%lu ms", after - before);
+	cr_assert(status_of(a).store->step == 3 && status_of(a).waiting == 0); /* that block was a step */
+	send_open(b, 0, 1, 2001, false);
+	cr_assert(!kvmctl_receive(b, &(struct kvms_outcome){ 0 }, NULL, &why));
+	cr_assert(why.kind == KVMCTL_REFUSED && why.code == KVMP_ERROR_LIMIT, "%s", why.text);
+	cr_assert(alloc_frame(b) == 4);
+	kvmctl_disconnect(&a);
+	kvmctl_disconnect(&b);
+	cr_assert(stop(pid) == 0);
+}
+
+Test(daemon, client_that_has_sent_all_and_goes_is_noticed_while_it_waits)
+{
+	pid_t pid = start("--log-level", "debug", NULL);
+	struct kvmctl_connection *a = connect_to(NULL);
+	struct kvmp_buffer b = { 0 }, answers = { 0 };
+	struct kvmp_response r;
+	int fd = raw_connect();
+
+	apply_op(a, "vm_space_new", 0);
+	cr_assert(open_now(a, 0) == 1);
+	append_hello(&b);
+	append_open(&b, 2, 0, 60000);
+	append_peek(&b, 3);
+	send_all(fd, b.data + b.start, kvmp_buffer_size(&b));
+	cr_assert(next_response(fd, &answers, &r));
+	wait_waiting(a, 1);
+	shutdown(fd, SHUT_WR);
+	nap(50);
+	cr_assert(status_of(a).waiting == 1); /* it still wants its answer */
+	close(fd);
+	wait_waiting(a, 0);
+	cr_assert(logged("gone while it waited"));
+	/* and one that stays gets it */
+	fd = raw_connect();
+	send_all(fd, b.data + b.start, kvmp_buffer_size(&b));
+	shutdown(fd, SHUT_WR);
+	cr_assert(next_response(fd, &answers, &r) && r.id == 1);
+	wait_waiting(a, 1);
+	apply_op(a, "cursor_drop", 1);
+	cr_assert(next_response(fd, &answers, &r) && r.id == 2 && r.answer.outcome.name == 0);
+	cr_assert(next_response(fd, &answers, &r) && r.id == 3);
+	cr_assert(!next_response(fd, &answers, &r));
+	close(fd);
+	kvmctl_disconnect(&a);
+	kvmp_buffer_free(&b);
+	kvmp_buffer_free(&answers);
+	cr_assert(stop(pid) == 0);
+}
+
+Test(daemon, wait_cycles_are_answered_at_once)
+{
+	pid_t pid = start(NULL);
+	struct kvmctl_connection *a = connect_to(NULL), *b = connect_to(NULL);
+	struct kvmp_buffer raw = { 0 }, answers = { 0 };
+	const struct kvmctl_block *block;
+	struct kvmp_response r;
+	uint64_t holder;
+	int fd = raw_connect();
+
+	apply_op(a, "vm_space_new", 0);
+	cr_assert(open_now(a, 0) == 1);
+	send_open(a, 0, 1, 60000, false);
+	cr_assert(receive_open(a, &holder) == 0 && holder == 1);
+	block = kvmctl_last_block(a);
+	cr_assert(block->count == 1 && block->cursors[0] == 1 && !block->held_back);
+	/* another holds 2 and waits for 1 */
+	append_hello(&raw);
+	append_open(&raw, 2, 0x200000, 0);
+	append_open(&raw, 3, 0, 60000);
+	send_all(fd, raw.data + raw.start, kvmp_buffer_size(&raw));
+	wait_waiting(b, 1);
+	send_open(a, 0x200000, 1, 60000, false);
+	cr_assert(receive_open(a, &holder) == 0 && holder == 2);
+	block = kvmctl_last_block(a);
+	cr_assert(block->count == 2 && block->cursors[0] == 2 && block->cursors[1] == 1);
+	cr_assert(logged("over the cursors 2, 1"));
+	kvmctl_disconnect(&a);
+	for (unsigned i = 1; i <= 3; i++)
+		cr_assert(next_response(fd, &answers, &r) && r.id == i);
+	cr_assert(r.answer.outcome.name == 0);
+	close(fd);
+	kvmctl_disconnect(&b);
+	kvmp_buffer_free(&raw);
+	kvmp_buffer_free(&answers);
+	cr_assert(stop(pid) == 0);
+}
+
+Test(daemon, end_answers_who_waits_and_drops_cursors_before_it_saves)
+{
+	pid_t pid = start("--state-dir", state_path, NULL);
+	struct kvmctl_connection *a = connect_to(NULL);
+	struct kvmp_buffer b = { 0 }, answers = { 0 };
+	struct kvmp_response r;
+	int fd = raw_connect();
+
+	apply_op(a, "vm_space_new", 0);
+	cr_assert(open_now(a, 0) == 1);
+	send_open(a, 0x200000, 1, 0, true);
+	cr_assert(receive_open(a, NULL) == 2);
+	append_hello(&b);
+	append_open(&b, 2, 0, 60000);
+	append_peek(&b, 3);
+	append_open(&b, 4, 0x200000, 60000);
+	send_all(fd, b.data + b.start, kvmp_buffer_size(&b));
+	wait_waiting(a, 1);
+	kill(pid, SIGTERM);
+	for (unsigned i = 1; i <= 4; i++) {
+		cr_assert(next_response(fd, &answers, &r), "after %u", i);
+		cr_assert(r.id == i && r.type != KVMP_R_ERROR);
+		cr_assert(i % 2 == 1 || strcmp(kvms_outcome_name(r.answer.outcome.name), "cursor_locked") == 0);
+	}
+	cr_assert(!next_response(fd, &answers, &r));
+	cr_assert(wait_end(pid) == 0);
+	close(fd);
+	kvmctl_disconnect(&a);
+	pid = start("--state-dir", state_path, NULL);
+	a = connect_to(NULL);
+	wait_step(a, 6); /* a space, two cursors, two blocks, one drop */
+	cr_assert(open_now(a, 0) == 3);
+	cr_assert(open_now(a, 0x200000) == 0); /* the detached one is there still */
+	apply_op(a, "cursor_drop", 2);
+	cr_assert(open_now(a, 0x200000) == 4);
+	kvmctl_disconnect(&a);
+	kvmp_buffer_free(&b);
+	kvmp_buffer_free(&answers);
 	cr_assert(stop(pid) == 0);
 }
