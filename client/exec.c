@@ -126,13 +126,6 @@ laws_broke(const struct kvms_row *row, const struct kvms_outcome *out)
 	return false;
 }
 
-/* Does the row open a cursor? */
-static bool
-row_opens(const struct kvms_row *row)
-{
-	return strcmp(row->name, "cursor_open") == 0 || strcmp(row->name, "cursor_open_mut") == 0;
-}
-
 /* A cursor that ends with this call is of no use: say so. */
 static void
 cursor_note(const struct exec *x, const struct kvt_line *line)
@@ -140,7 +133,7 @@ cursor_note(const struct exec *x, const struct kvt_line *line)
 	const struct kvmctl *k = x->k;
 
 	if (k->command == NULL && !k->quiet && k->option[OPTION_detached] == NULL && x->session.connection != NULL &&
-	    row_opens(line->row) && x->out.name == 0)
+	    kvmctl_row_opens(line->row) && x->out.name == 0)
 		kvmctl_complain("cursor %" PRIu64
 				" is dropped now, with the connection of this call; --detached keeps it",
 				x->out.field[0]);
@@ -151,7 +144,7 @@ apply(struct exec *x, const struct kvt_line *line)
 {
 	struct kvt_target *target = x->session.target;
 
-	if (x->session.connection != NULL && row_opens(line->row))
+	if (x->session.connection != NULL && kvmctl_row_opens(line->row))
 		return kvmctl_session_open_cursor(x->k, &x->session, &line->op, &x->out);
 	return target->apply(target, &line->op, &x->out);
 }
@@ -220,7 +213,7 @@ run_text(struct exec *x, const char *text, size_t size)
 		kvmctl_complain("an outcome behind -> is not compared here: leave it out, or use \"kvmctl replay\"");
 		return KVMCTL_USAGE;
 	}
-	x->opens |= !is_request && row_opens(line.row);
+	x->opens |= !is_request && kvmctl_row_opens(line.row);
 	if (x->only_parse)
 		return KVMCTL_OK;
 	return answer(x, &line, is_request);

@@ -18,6 +18,7 @@ struct remote {
 	struct kvms_op config;
 	uint64_t *config_list;
 	bool has_config;
+	bool detached; /* cursors it opens stay */
 	char error[sizeof((struct kvmctl_failure *)NULL)->text];
 };
 
@@ -50,9 +51,17 @@ remote_apply(struct kvt_target *t, const struct kvms_op *op, struct kvms_outcome
 	struct remote *r = remote_of(t);
 	struct kvmctl_failure why;
 
+	if (r->detached && kvmctl_row_opens(kvms_op_row(op->code)))
+		return kvmctl_remote_open(t, op, 0, true, out);
 	if (!kvmctl_apply(r->connection, op, false, out, NULL, &why))
 		return fail_connection(r, &why);
 	return KVT_DONE;
+}
+
+void
+kvmctl_remote_detach(struct kvt_target *t)
+{
+	remote_of(t)->detached = true;
 }
 
 enum kvt_status

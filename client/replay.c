@@ -84,6 +84,8 @@ make_store(struct replaying *r, const struct kvms_op *config, struct kvms_refusa
 		return status;
 	if (r->k->option[OPTION_keep] == NULL)
 		memcpy(r->made, name, sizeof name);
+	else
+		kvmctl_remote_detach(r->session.target); /* it is kept as the trace leaves it */
 	request.type = KVMP_STORE_SELECT;
 	status = kvmctl_session_request(&r->session, &request, &response);
 	if (status == KVMCTL_OK && r->k->option[OPTION_check] != NULL &&

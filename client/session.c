@@ -313,6 +313,12 @@ kvmctl_session_dry_run(struct kvmctl_session *s, const struct kvms_op *op, struc
 	return KVT_NOMEM;
 }
 
+bool
+kvmctl_row_opens(const struct kvms_row *row)
+{
+	return strcmp(row->name, "cursor_open") == 0 || strcmp(row->name, "cursor_open_mut") == 0;
+}
+
 /* The cursors of a wait cycle, and what they mean. */
 static void
 cycle_explain(const struct kvmctl_block *block)

@@ -71,6 +71,9 @@ enum kvmctl_status kvmctl_session_request(struct kvmctl_session *s, struct kvmp_
 /* Tell an operation's outcome without effect. */
 enum kvt_status kvmctl_session_dry_run(struct kvmctl_session *s, const struct kvms_op *op, struct kvms_outcome *out);
 
+/* True for the operations that open a cursor. */
+bool kvmctl_row_opens(const struct kvms_row *row);
+
 /*
  * Open a cursor in the daemon, waiting for it and detached as the options of
  * the call say, and tell on standard error why it had to be "block".
@@ -98,6 +101,9 @@ struct kvt_target *kvmctl_remote_target(struct kvmctl_connection *connection);
 
 /* Dry run on a target that kvmctl_remote_target() made. */
 enum kvt_status kvmctl_remote_dry_run(struct kvt_target *t, const struct kvms_op *op, struct kvms_outcome *out);
+
+/* Cursors that such a target opens from here on stay when the connection ends. */
+void kvmctl_remote_detach(struct kvt_target *t);
 
 /* Open a cursor on such a target. */
 enum kvt_status kvmctl_remote_open(struct kvt_target *t, const struct kvms_op *op, uint32_t wait_ms, bool detached,

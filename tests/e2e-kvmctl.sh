@@ -401,6 +401,61 @@ done
 run 0 store drop lab
 stores 1
 
+# cursors: they end with the call that opens them, unless they are detached
+cursors() {
+	run 0 census
+	says out " cursors=$1 "
+}
+run 0 vm-space-new
+range='start=0x1000 end=0x2000'
+run 0 cursor-open-mut vm_space=1 $range
+is out "ok cursor=1 guard_level=1 nodes_allocated=3"
+says err "cursor 1 is dropped now, with the connection of this call; --detached keeps it"
+run 0 cursor-open-mut vm_space=1 $range --quiet
+is err ""
+cursors 0
+run 0 exec "cursor_open_mut vm_space=1 $range" "cursor_virt_addr cursor=3"
+says out "va=0x1000"
+is err ""
+run 0 --detached cursor-open vm_space=1 $range
+is err ""
+cursors 1
+run 1 cursor-open vm_space=1 $range
+is out "block cursor_locked holder=4"
+run 1 cursor-open vm_space=1 $range --wait 20
+is out "block cursor_locked holder=4"
+is err ""
+"$kvmctl" exec "cursor_open vm_space=1 $range" --wait 30000 --detached > waited &
+waiting=$!
+for ((tries = 0; tries < 200; tries++)); do
+	"$kvmctl" status | grep -qx waiting=1 && break
+	sleep 0.05
+done
+run 0 cursor-drop cursor=4
+wait $waiting || failure "the call that waits ended with $?"
+is waited "ok cursor=5 guard_level=1 nodes_allocated=0"
+cursors 1
+run 1 exec "cursor_drop cursor=5" "cursor_open vm_space=1 $range" "cursor_open vm_space=1 $range" --wait 30000
+says err "it does not wait: cursor 6 belongs to this connection itself"
+cursors 0
+run 3 cursor-open vm_space=1 $range --wait 300001
+says err "--max-wait"
+mistake "--wait goes with cursor_open" frame-alloc --wait 5
+mistake "--detached goes with cursor_open" exec frame_alloc --detached
+mistake "--wait goes with a daemon" --embedded cursor-open vm_space=1 $range --wait 5
+mistake "--wait 'x': expected a number" cursor-open vm_space=1 $range --wait x
+mistake "--wait 'x': expected a number" cursor-open vm_space=1 $range --wait=x
+mistake "at most 4294967295" cursor-open vm_space=1 $range --wait 4294967296
+mistake "not an option of \"dry-run\"" dry-run "cursor_open vm_space=1 $range" --wait 5
+# a kept store is as the trace leaves it
+printf 'kvmtrace 1\nvm_space_new\ncursor_open vm_space=1 %s\n' "$range" > cursor.kvt
+run 0 replay cursor.kvt --keep kept
+run 0 --store kept digest
+kept=$(cat out)
+"$kvmctl" --embedded exec vm_space_new "cursor_open vm_space=1 $range" digest 2> err | tail -n 1 > out
+is out "$kept"
+run 0 store drop kept
+
 kill -TERM "$daemon"
 wait "$daemon"
 status=$?
