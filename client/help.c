@@ -3,6 +3,7 @@
  * outcomes, laws.  Everything fits 80 columns.
  */
 #include "client/commands.h"
+#include "client/session.h"
 
 #include "trace/text.h"
 
@@ -353,6 +354,11 @@ kvmctl_help_row(const struct kvms_row *row, bool is_request, FILE *out)
 	fputs("\nOutcomes (anything but ok leaves the store as it was):\n", out);
 	for (unsigned k = 0, name; (name = kvms_row_outcome(row, k)) != UINT_MAX; k++)
 		outcome_entry(out, name);
+	if (kvmctl_row_opens(row)) {
+		fputs("\nIn a daemon the cursor ends with the call that opens it.  Options:\n", out);
+		option_entry(out, OPTION_detached);
+		option_entry(out, OPTION_wait);
+	}
 	if (row->mirrors[0] != '\0')
 		fprintf(out, "\nUpstream: %s\n", row->mirrors);
 }

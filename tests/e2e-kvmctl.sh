@@ -406,6 +406,9 @@ cursors() {
 	run 0 census
 	says out " cursors=$1 "
 }
+run 0 help cursor-open
+says out "the cursor ends with the call"
+says out "--detached"
 run 0 vm-space-new
 range='start=0x1000 end=0x2000'
 run 0 cursor-open-mut vm_space=1 $range
