@@ -180,7 +180,8 @@ translate(const struct kvms *s, uint64_t table, uint64_t va)
 			break;
 		node = child;
 	}
-	answer(s, &t, table, word, va, level);
+	/* the kernel half of a user table is the kernel's: so is what its bits mean */
+	answer(s, &t, va >= s->paging.kernel_base ? KERNEL_TABLE : table, word, va, level);
 	return t;
 }
 
