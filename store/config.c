@@ -205,13 +205,20 @@ first_broken(struct kvms *s)
 }
 
 static bool
-config_adopt(struct kvms *s, const struct kvms_op *config, struct kvms_refusal *why)
+config_adopt(struct kvms *s, const struct kvms_op *config, const struct paging *paging, struct kvms_refusal *why)
 {
-	const struct paging *paging = paging_of((enum arch)config->arg[CONFIG_arch]);
+	const char *flaw;
 	int broken;
 
+	if (paging == NULL)
+		paging = paging_of((enum arch)config->arg[CONFIG_arch]);
 	if (paging == NULL || config->arg[CONFIG_boot] > 1) {
 		config_refuse(why, paging == NULL ? CONFIG_arch : CONFIG_boot, "out of limits");
+		return false;
+	}
+	flaw = paging_flaw(paging);
+	if (flaw != NULL) {
+		config_refuse(why, CONFIG_arch, flaw);
 		return false;
 	}
 	s->paging = *paging;
@@ -235,7 +242,7 @@ config_adopt(struct kvms *s, const struct kvms_op *config, struct kvms_refusal *
 }
 
 bool
-config_read(struct kvms *s, const struct kvms_op *config, struct kvms_refusal *why)
+config_read(struct kvms *s, const struct kvms_op *config, const struct paging *paging, struct kvms_refusal *why)
 {
 	struct kvms_op defaults;
 
@@ -243,5 +250,5 @@ config_read(struct kvms *s, const struct kvms_op *config, struct kvms_refusal *w
 		kvms_op_init(&defaults, kvms_store_row());
 		config = &defaults;
 	}
-	return config_adopt(s, config, why);
+	return config_adopt(s, config, paging, why);
 }

@@ -20,9 +20,11 @@ void config_refuse(struct kvms_refusal *why, int key, const char *text);
 /*
  * Copy a configuration into the store, with the defaults of its layout for
  * keys left out, and check every limit in table order.
+ *
+ * => paging: constants that stand in for those of the key arch; NULL = those
  * => fails with false and *why
  */
-bool config_read(struct kvms *s, const struct kvms_op *config, struct kvms_refusal *why);
+bool config_read(struct kvms *s, const struct kvms_op *config, const struct paging *paging, struct kvms_refusal *why);
 
 /* The ranges of a list key: start, end, start, end ... */
 const uint64_t *config_ranges(const struct kvms *s, enum config_list_key key, uint64_t *count);

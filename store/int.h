@@ -559,6 +559,8 @@ uint64_t digest_word(uint64_t paddr, uint64_t word);
 
 /* Build the default contents of an empty store: page tables, free ranges. */
 bool store_populate(struct kvms *s, struct kvms_refusal *why);
+/* kvms_new() with other paging constants than those of the key arch (NULL: those). */
+struct kvms *store_of_paging(const struct kvms_op *config, const struct paging *paging, struct kvms_refusal *why);
 
 /* ---- laws.c ------------------------------------------------------------------------------ */
 

@@ -2,6 +2,8 @@
 
 #include "store/rows.h"
 
+#include <stddef.h>
+
 #define SHIFT48 9u  /* shift from the 39-bit layout to the 48-bit one */
 #define SHIFT57 18u /* ... and to the 57-bit one */
 
@@ -34,6 +36,43 @@ const struct paging *
 paging_of(enum arch arch)
 {
 	return (unsigned)arch < ARCHES ? &pagings[arch] : NULL;
+}
+
+/* Addresses between the halves, or at their wrong end. */
+static const char *
+layout_flaw(const struct paging *p)
+{
+	uint64_t half = UINT64_C(1) << (p->width - 1);
+
+	if (p->user_last != half - 1)
+		return "the user half does not end below the sign bit";
+	if (p->user_end % (UINT64_C(1) << PAGE_BITS) != 0 || p->user_end > half)
+		return "the end of user memory is not a page of the user half";
+	if (p->kernel_base != ~(half - 1))
+		return "the kernel half does not begin at the sign bit";
+	if (p->linear_in_table && p->linear_base < p->kernel_base)
+		return "the linear map lies outside the kernel half";
+	if (p->vmalloc_start < p->kernel_base || p->vmalloc_start >= p->vmalloc_end)
+		return "the default range of areas is empty or outside the kernel half";
+	return NULL;
+}
+
+const char *
+paging_flaw(const struct paging *p)
+{
+	/* the kernel's root holds tables, so there is a level below it */
+	if (p->levels < 2 || p->levels > LEVELS_MAX)
+		return "not 2 to 5 levels";
+	/* the halves meet in the middle of the root */
+	if (p->width != PAGE_BITS + INDEX_BITS * p->levels)
+		return "the root's index is not 9 bits wide";
+	if (p->highest_leaf < 1 || p->highest_leaf > p->levels)
+		return "no level for leaves, or one above the root";
+	if (p->format > PTE_LOONGARCH)
+		return "a format of words that is not built";
+	if (p->present != (p->format == PTE_X86 ? X86_P | X86_LEAF : RISCV_V))
+		return "the bits of a present word are not its format's";
+	return layout_flaw(p);
 }
 
 /*

@@ -41,6 +41,8 @@ struct paging {
 
 /* Constants of an architecture, or NULL if it is not built. */
 const struct paging *paging_of(enum arch arch);
+/* What makes no sense about such constants, in a few words; NULL if they do. */
+const char *paging_flaw(const struct paging *p);
 
 enum pte_kind { PTE_ABSENT, PTE_TABLE, PTE_LEAF };
 

@@ -202,6 +202,12 @@ store_build(struct kvms *s, struct kvms_refusal *why)
 struct kvms *
 kvms_new(const struct kvms_op *config, struct kvms_refusal *why)
 {
+	return store_of_paging(config, NULL, why);
+}
+
+struct kvms *
+store_of_paging(const struct kvms_op *config, const struct paging *paging, struct kvms_refusal *why)
+{
 	struct kvms *s = calloc(1, sizeof *s);
 	struct sorting *sorting = calloc(1, sizeof *sorting);
 	volatile bool built = false; /* survives the jump back */
@@ -218,7 +224,7 @@ kvms_new(const struct kvms_op *config, struct kvms_refusal *why)
 	if (setjmp(s->nomem) != 0)
 		config_refuse(why, -1, "the machine has no memory left");
 	else
-		built = config_read(s, config, why) && store_build(s, why);
+		built = config_read(s, config, paging, why) && store_build(s, why);
 	if (!built) {
 		kvms_free(&s);
 		return NULL;
