@@ -101,20 +101,29 @@ config_metadata_size(const struct kvms *s)
 	return (s->slots_count * 64 + PAGE - 1) / PAGE * PAGE;
 }
 
+/* True if a range meets the kernel image's map, as much of it as there are addresses for. */
+static bool
+meets_image(const struct kvms *s, uint64_t start, uint64_t end)
+{
+	uint64_t count, base = s->paging.code_base;
+	const uint64_t *kernel = config_ranges(s, CONFIG_LIST_kernel, &count);
+
+	if (!s->paging.linear_in_table || kernel[0] >= kernel[1] || kernel[0] > UINT64_MAX - base)
+		return false;
+	return base + kernel[0] < end && (kernel[1] > UINT64_MAX - base || start < base + kernel[1]);
+}
+
 /* True if a range meets what boot maps in the kernel half. */
 static bool
 meets_boot_maps(const struct kvms *s, uint64_t start, uint64_t end)
 {
-	uint64_t metadata = s->paging.vmalloc_end, count, image;
-	const uint64_t *kernel = config_ranges(s, CONFIG_LIST_kernel, &count);
+	uint64_t metadata = s->paging.vmalloc_end;
 
 	if (overlap(start, end, s->linear_base, s->linear_base + s->max_paddr))
 		return true;
 	if (s->config.arg[CONFIG_boot] == 0)
 		return false;
-	image = s->paging.code_base + kernel[0];
-	return overlap(start, end, metadata, metadata + config_metadata_size(s)) ||
-	       (s->paging.linear_in_table && overlap(start, end, image, image + (kernel[1] - kernel[0])));
+	return overlap(start, end, metadata, metadata + config_metadata_size(s)) || meets_image(s, start, end);
 }
 
 /* Ascending, not touching each other, inside the kernel half, clear of what boot maps. */

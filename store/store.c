@@ -114,13 +114,18 @@ boot_frames(struct kvms *s, uint64_t *metadata)
 	return true;
 }
 
-/* Map [va, va + size) to paddr in the largest pages: one cursor over exactly the range. */
+/*
+ * Map [va, va + size) to paddr in the largest pages: one cursor over exactly
+ * the range.  An image high up in memory would lie behind the last address.
+ */
 static bool
 boot_map_range(struct kvms *s, uint64_t va, uint64_t paddr, uint64_t size, uint64_t flags)
 {
 	uint64_t prop = flags | KVMS_PROP_GLOBAL | UINT64_C(4) << KVMS_PROP_CACHE_SHIFT, leaves = 0;
 	struct cursor c;
 
+	if (va < s->paging.kernel_base || size > UINT64_MAX - va)
+		return false;
 	return cursor_open(s, &c, KERNEL_TABLE, va, va + size) == O_ok &&
 	       cursor_map_largest(s, &c, paddr, size, prop, 0, &leaves) == O_ok;
 }

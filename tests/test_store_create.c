@@ -112,6 +112,107 @@ Test(creation, holds_every_limit_and_names_the_key)
 	}
 }
 
+/*
+ * What is special to an architecture, and to a full boot, which maps memory,
+ * metadata and image each by one cursor: over exactly one slot of a large page
+ * that cannot be.
+ */
+static const struct {
+	const char *keys;
+	const char *key;
+} boots[] = {
+	{ "arch=riscv64_sv39 max_paddr=0x2000000000", "" },
+	{ "arch=riscv64_sv39 max_paddr=0x2000001000", "max_paddr" },
+	{ "arch=riscv64_sv48 max_paddr=0x2000001000", "" },
+	{ "arch=loongarch64 max_paddr=0x400000001000", "max_paddr" },
+	{ "arch=x86_64_la57 max_paddr=0x400000001000", "max_paddr" },
+	/* the kernel half begins elsewhere */
+	{ "arch=riscv64_sv39 vmalloc=0xffffffe000000000..0xffffffe000001000", "" },
+	{ "arch=riscv64_sv39 vmalloc=0xffffc00000000000..0xffffc00000001000", "vmalloc" },
+	{ "arch=riscv64_sv39 vmalloc=0xffffffbffffff000..0xffffffc000001000", "vmalloc" },
+	{ "arch=riscv64_sv39 vmalloc=0xffffffc000000000..0xffffffc000001000", "vmalloc" },
+	{ "arch=riscv64_sv39 vmalloc=0xffffffc080000000..0xffffffc080001000", "" },
+	{ "arch=riscv64_sv39 max_paddr=0x2000000000 vmalloc=0xffffffdffffff000..0xffffffe000001000", "vmalloc" },
+	{ "arch=x86_64_la57 vmalloc=0xff00000080000000..0xff00000080001000", "" },
+	{ "arch=x86_64_la57 vmalloc=0xff0000007ffff000..0xff00000080001000", "vmalloc" },
+	{ "arch=x86_64_la57 vmalloc=0xfeffffffffff0000..0xff80000000000000", "vmalloc" },
+	/* loongarch64 has its memory in a window of the hardware, so nothing is in the way */
+	{ "arch=loongarch64 vmalloc=0xffff800000000000..0xffff800000001000", "" },
+	{ "arch=loongarch64 vmalloc=0xffff7ffffffff000..0xffff800000001000", "vmalloc" },
+	{ "arch=loongarch64 vmalloc=0x9000000000000000..0x9000000000001000", "vmalloc" },
+	/* the image: aligned, not empty, in memory, apart from the rest; only if it is mapped */
+	{ "boot=full", "" },
+	{ "boot=full kernel=0x8000800..0x9000000", "kernel" },
+	{ "boot=full kernel=0x8000000..0x9000800", "kernel" },
+	{ "boot=full kernel=0x8000000..0x8000000", "kernel" },
+	{ "boot=full kernel=0x9000000..0x8000000", "kernel" },
+	{ "boot=full kernel=0x7ff00000..0x7ffff000", "" },
+	{ "boot=full max_paddr=0x100000000 kernel=0x7ff00000..0x80001000", "boot" }, /* behind the last address */
+	{ "boot=full max_paddr=0x100000000 kernel=0x7ff00000..0x80000000", "boot" },
+	{ "boot=full max_paddr=0x100000000 kernel=0x80000000..0x80400000", "boot" },
+	{ "boot=full max_paddr=0x100000000 kernel=0xe0000000..0xe0400000", "boot" },
+	{ "boot=full max_paddr=0x100000000 kernel=0x7ff00000..0x80000000 "
+	  "vmalloc=0xfffffffffff00000..0xffffffffffff0000", "vmalloc" },
+	{ "boot=full arch=riscv64_sv48 max_paddr=0x200000000 kernel=0xe0000000..0xe0400000", "" },
+	{ "boot=full arch=riscv64_sv48 max_paddr=0x200000000 kernel=0xfff00000..0x100000000", "boot" },
+	{ "boot=full arch=loongarch64 max_paddr=0x100000000 kernel=0x80000000..0x80400000", "" },
+	{ "boot=full kernel=0x7ff00000..0x80001000", "kernel" },
+	{ "boot=full max_paddr=0x200000", "kernel" },
+	{ "boot=full kernel=0x8000000..0x9000000 reserve=[0x8fff000..0x9001000]", "reserve" },
+	{ "boot=minimal kernel=0x8000000..0x9000000 reserve=[0x8fff000..0x9001000]", "" },
+	{ "boot=full kernel=0x8000000..0x9000000 mmio=[0x7fff000..0x8001000]", "mmio" },
+	{ "boot=full kernel=0x8000000..0x9000000 reserve=[0x9000000..0x9001000] mmio=[0x7fff000..0x8000000]", "" },
+	/* areas away from the metadata's map and the image's */
+	{ "boot=full vmalloc=0xffffe00000000000..0xffffe00000001000", "vmalloc" },
+	{ "boot=full vmalloc=0xffffe00001fff000..0xffffe00002001000", "vmalloc" },
+	{ "boot=full vmalloc=0xffffe00002000000..0xffffe00002001000", "" },
+	{ "boot=minimal vmalloc=0xffffe00000000000..0xffffe00000001000", "" },
+	{ "boot=full vmalloc=0xffffffff87fff000..0xffffffff88001000", "vmalloc" },
+	{ "boot=full vmalloc=0xffffffff89000000..0xffffffff89001000", "" },
+	{ "boot=full vmalloc=[0xffffc00000000000..0xffffc00000001000,0xffffffff88fff000..0xffffffff89001000]",
+	  "vmalloc" },
+	{ "boot=minimal vmalloc=0xffffffff88000000..0xffffffff88001000", "" },
+	/* exactly one large page: the image; the metadata of 128 MiB; memory */
+	{ "boot=full kernel=0x8000000..0x8200000", "boot" },
+	{ "boot=full kernel=0x8000000..0x8201000", "" },
+	{ "boot=full max_paddr=0x8000000 kernel=0x1000000..0x1400000", "boot" },
+	{ "boot=full max_paddr=0x8001000 kernel=0x1000000..0x1400000", "" },
+	{ "boot=full max_paddr=0x40000000", "" },
+	{ "boot=full arch=riscv64_sv48 max_paddr=0x40000000", "boot" },
+	{ "boot=full arch=riscv64_sv48 max_paddr=0x40001000", "" },
+	{ "boot=full arch=riscv64_sv39 max_paddr=0x40000000", "" },
+	{ "boot=full max_paddr=0x200000 kernel=0x100000..0x101000", "boot" },
+	{ "boot=full arch=loongarch64 max_paddr=0x200000 kernel=0x100000..0x101000", "" },
+	/* 512 GiB is a whole entry of the root, but the root's entries are tables */
+	{ "boot=full arch=riscv64_sv48 max_paddr=0x8000001000", "boot" },
+	{ "boot=full arch=riscv64_sv48 max_paddr=0x7fc0000000", "" },
+	/* no run of frames for the metadata that begins on 2 MiB */
+	{ "boot=full arch=loongarch64 max_paddr=0x200000 kernel=0x0..0x1000", "boot" },
+	{ "boot=full max_paddr=0x1000000 kernel=0x401000..0x500000 "
+	  "mmio=[0x0..0x1000,0x200000..0x201000,0x400000..0x401000]", "" },
+};
+
+Test(creation, holds_the_limits_of_each_architecture_and_boot)
+{
+	for (size_t i = 0; i < KIT_COUNT(boots); i++) {
+		const char *refusal = kit_refusal("%s", boots[i].keys);
+		size_t size = strlen(boots[i].key);
+
+		if (kit_sanitized() && refusal[0] == '-')
+			continue; /* the sanitizer has taken the address space for itself */
+		if (size == 0) {
+			cr_expect_str_eq(refusal, "", "%s: refused: %s", boots[i].keys, refusal);
+			continue;
+		}
+		cr_expect(strncmp(refusal, boots[i].key, size) == 0 && refusal[size] == ':', "%s: '%s', not %s",
+			  boots[i].keys, refusal, boots[i].key);
+		cr_expect_str_eq(refusal + size + 2,
+				 strcmp(boots[i].key, "boot") == 0 ?
+					 "no room, or a panic, while building the kernel page table" :
+					 "out of limits");
+	}
+}
+
 /* Of two broken limits, the key that comes first in the table is named. */
 Test(creation, names_the_first_of_two_broken_keys)
 {
