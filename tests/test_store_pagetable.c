@@ -947,6 +947,9 @@ Test(pagetable_engine, works_up_to_the_last_page_but_one)
 		cursor_jump(&c, -2 * H);
 		cr_assert_eq(cursor_unmap(s, &c, c.end, &leaves, &subtrees), O_ok);
 		cr_assert(leaves == 2 && subtrees == 0 && c.va == c.end);
+		/* and does not begin again at the front, where something is mapped */
+		cr_assert_eq(cursor_open(s, &c, KERNEL_TABLE, s->paging.kernel_base, s->paging.kernel_base + P), O_ok);
+		cr_assert_eq(cursor_map(s, &c, &leaf, 1), O_ok);
 		cursor_open_root(s, &c, -4 * H, -P, -4 * H);
 		cr_assert_eq(cursor_find(s, &c, c.end, &found), O_ok);
 		cr_assert(!found && c.va == c.end);
