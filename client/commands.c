@@ -72,7 +72,7 @@ static const struct kvmctl_command commands[] = {
 	{ "trace gen", "[key=value ...]", "generate a trace of random operations",
 	  "Needs no daemon.  The keys configure the store, as in \"store create\".\n"
 	  "\tkvmctl trace gen --seed 7 --steps 5000 arch=riscv64_sv48 -o random.kvt\n",
-	  OPT(output) | OPT(seed) | OPT(steps), 0, INT_MAX, kvmctl_trace_gen },
+	  OPT(output) | OPT(profile) | OPT(seed) | OPT(steps), 0, INT_MAX, kvmctl_trace_gen },
 	{ "help", "[TOPIC]", "explain a command, operation, request, outcome, law",
 	  "Topics beside those names: ops, requests, outcomes, laws, types, options.\n", 0, 0, 3, kvmctl_help },
 	{ "version", "", "print the version", "", 0, 0, 0, kvmctl_version_show },

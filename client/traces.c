@@ -143,6 +143,20 @@ gen_status(int result)
 }
 
 static enum kvmctl_status
+unknown_profile(const char *name)
+{
+	char names[256] = "";
+
+	for (unsigned i = 0; kvt_profile_at(i) != NULL; i++) {
+		size_t size = strlen(names);
+
+		snprintf(names + size, sizeof names - size, "%s%s", i > 0 ? ", " : "", kvt_profile_at(i)->name);
+	}
+	kvmctl_complain("no profile \"%s\": there are %s", name, names);
+	return KVMCTL_USAGE;
+}
+
+static enum kvmctl_status
 generate(struct kvmctl *k, const struct kvms_op *config)
 {
 	struct kvt_gen gen = { .config = config };
@@ -150,6 +164,11 @@ generate(struct kvmctl *k, const struct kvms_op *config)
 	char error[1024] = "";
 	struct output o;
 
+	if (k->option[OPTION_profile] != NULL) {
+		gen.profile = kvt_profile_find(k->option[OPTION_profile]);
+		if (gen.profile == NULL)
+			return unknown_profile(k->option[OPTION_profile]);
+	}
 	status = kvmctl_option_number(k, OPTION_seed, 1, &gen.seed);
 	if (status == KVMCTL_OK)
 		status = kvmctl_option_number(k, OPTION_steps, 1000, &gen.steps);

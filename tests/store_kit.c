@@ -1,5 +1,6 @@
 #include "tests/store_kit.h"
 
+#include <limits.h>
 #include <stdio.h>
 
 #include "store/pagetable.h"
@@ -250,6 +251,20 @@ kit_see_at(int line, struct kvms *s, const char *want, const char *format, ...)
 	cr_assert_str_eq(have, want, "line %d: %s\n  have %s\n  want %s", line, text, have, want);
 }
 
+/* Outcomes as the tables write them: AccessDenied has several. */
+const char *
+kit_outcome_symbol(unsigned name)
+{
+	static const char *const symbols[O_COUNT] = {
+		[O_ok] = "ok",
+#define KVMS_OUTCOME(class_, symbol_, name_, cause_, detail_, meaning_) [O_##symbol_] = #symbol_,
+#include "store/outcomes.def"
+#undef KVMS_OUTCOME
+	};
+
+	return symbols[name];
+}
+
 const char *
 kit_outcome(unsigned name)
 {
@@ -439,6 +454,71 @@ kit_scaled(uint64_t count)
 	uint64_t scaled = count / 100 * percent + count % 100 * percent / 100;
 
 	return scaled > 0 ? scaled : 1;
+}
+
+/* ---- What came of operations ---------------------------------------------------------- */
+
+bool
+kit_listed(const struct kvms_row *row, unsigned name)
+{
+	unsigned each;
+
+	for (unsigned k = 0; (each = kvms_row_outcome(row, k)) != UINT_MAX; k++)
+		if (each == name)
+			return true;
+	return false;
+}
+
+const char *
+kit_unreachable(const struct kvms_row *row, unsigned name)
+{
+	/* docs/gaps.md, section 16 */
+	if (name == O_list_ids_exhausted && strncmp(row->name, "list_", 5) == 0)
+		return "2^63 lists would have to be made";
+	return NULL;
+}
+
+/* One cell as a word or two; long lines go on in the next one. */
+static void
+print_cell(unsigned *column, const char *name, uint64_t count, const char *mark)
+{
+	char text[128];
+	int size = snprintf(text, sizeof text, "  %s%s", mark, name);
+
+	if (count > 0)
+		size += snprintf(text + size, sizeof text - (size_t)size, " %" PRIu64, count);
+	if (*column + (unsigned)size > 118) {
+		fprintf(stderr, "\n%-32s", "");
+		*column = 32;
+	}
+	fputs(text, stderr);
+	*column += (unsigned)size;
+}
+
+unsigned
+kit_table_print(const struct kit_table *table)
+{
+	unsigned never = 0;
+
+	for (unsigned code = 1; code <= kvms_op_max(); code++) {
+		const struct kvms_row *row = kvms_op_row(code);
+		unsigned column = 32;
+
+		if (row == NULL)
+			continue;
+		fprintf(stderr, "%-32s", row->name);
+		for (unsigned name = 0; name < O_COUNT; name++) {
+			uint64_t count = table->count[code][name];
+			bool missing = count == 0 && kit_listed(row, name) && kit_unreachable(row, name) == NULL;
+
+			if (count > 0 || kit_listed(row, name))
+				print_cell(&column, kit_outcome_symbol(name), count,
+					   missing ? "NEVER " : count == 0 ? "(gaps) " : "");
+			never += missing;
+		}
+		fputc('\n', stderr);
+	}
+	return never;
 }
 
 /* ---- Random operations ---------------------------------------------------------------- */

@@ -69,6 +69,9 @@ void kit_see_at(int line, struct kvms *s, const char *want, const char *format, 
 /* The name of an outcome, "ok" for ok. */
 const char *kit_outcome(unsigned name);
 
+/* The same as store/outcomes.def writes it: one for each cause. */
+const char *kit_outcome_symbol(unsigned name);
+
 /* ---- The whole of a store ------------------------------------------------------------ */
 
 /* One number over everything a caller can see: digest, elements, leaves, answers of requests, steps left out. */
@@ -133,6 +136,30 @@ void kit_walk_init(struct kit_walk *w, struct kvms *s, unsigned world, uint64_t 
 
 /* Draw the next operation.  False: one of its arguments is outside its type. */
 bool kit_walk_draw(struct kit_walk *w);
+
+/* ---- What came of operations ----------------------------------------------------------- */
+
+/* Operation by outcome. */
+struct kit_table {
+	uint64_t count[256][O_COUNT];
+};
+
+/*
+ * A cell that no run of operations reaches in bearable time; docs/gaps.md has
+ * the reason.  NULL if the cell is not one of them.
+ */
+const char *kit_unreachable(const struct kvms_row *row, unsigned name);
+
+/* Is the outcome in the set of the operation? */
+bool kit_listed(const struct kvms_row *row, unsigned name);
+
+/*
+ * Print the table on stderr, an operation a line, its outcomes with how often
+ * they came, those that never came marked.
+ *
+ * => gives how many never came and are not kit_unreachable()
+ */
+unsigned kit_table_print(const struct kit_table *table);
 
 /* ---- Sanitizers ------------------------------------------------------------------------ */
 

@@ -11,11 +11,16 @@
 #define PAGE UINT64_C(0x1000)
 #define HUGE UINT64_C(0x200000)
 #define LIVE_MAX 40u                  /* ids of one kind; above it, operations that end such ids are drawn */
-#define TRIES 12u                     /* candidates looked at for one step */
+#define TRIES 24u                     /* candidates looked at for one step */
+#define PATIENCE 4u                   /* of one operation; of one that is rarely ok, PATIENCE_RARE */
+#define PATIENCE_RARE 16u
 #define OK_PERCENT 75u                /* steps for which an ok is wanted */
 #define SPAN_MAX (UINT64_C(64) << 20) /* bytes of physical memory one operation may name */
 #define WEIGHT_MAX 64u
 #define IDS_DRAWN 5u
+#define FOCUS_PERCENT 80u /* steps that a profile keeps to its own operations */
+#define SELDOM_PERCENT 10u
+#define MOODS 32u         /* what objects have in common, as small numbers */
 
 /* Where a number may come from. */
 enum pool {
@@ -25,13 +30,16 @@ enum pool {
 	POOL_BYTES,    /* some bytes */
 	POOL_PAGES,    /* some pages */
 	POOL_HUGE,     /* some 2 MiB, and sometimes a few pages more */
-	POOL_RAM,      /* a low page of memory */
+	POOL_RAM,      /* a page of memory, mostly a low one */
+	POOL_FRAME,    /* the page of a live handle */
 	POOL_RAM_END,  /* a high one */
 	POOL_DEVICE,   /* beyond memory */
 	POOL_MMIO,     /* in the first window of devices */
 	POOL_VMALLOC,  /* in the areas' ranges */
 	POOL_BOOT,     /* in the kernel half, before them */
+	POOL_LINEAR,   /* a live frame, through the direct map */
 	POOL_USER,     /* in the user half */
+	POOL_CURSOR,   /* where a live cursor works */
 	POOL_INSIDE,   /* a page of what an id argument covers */
 	POOL_BYTE_INSIDE,
 	POOL_EDGE,   /* its start or end */
@@ -42,10 +50,15 @@ enum pool {
 	POOLS
 };
 
-/* A live id, and the addresses it stands for, as far as fields told them. */
+/*
+ * A live id, and the addresses it stands for, as far as fields told them.
+ * "born" stands for how it was made, "last" for what it was used for lately:
+ * a list that was checked out, a link, a mutable cursor are told apart so.
+ */
 struct object {
 	uint64_t id;
 	uint64_t start, end;
+	uint8_t born, last;
 };
 
 struct objects {
@@ -57,6 +70,8 @@ struct objects {
 /* What has been learnt about an operation. */
 struct lesson {
 	uint8_t weight[KVMS_ARGS_MAX][POOLS];
+	uint8_t born[KVMS_ARGS_MAX][MOODS]; /* objects that have served as this argument */
+	uint8_t last[KVMS_ARGS_MAX][MOODS];
 	bool ends[KVMS_ID_KINDS]; /* it has ended ids of that kind */
 	uint32_t *seen;           /* by outcome */
 };
@@ -66,7 +81,8 @@ struct candidate {
 	struct kvms_op op;
 	struct kvt_words list;
 	uint8_t pool[KVMS_ARGS_MAX];
-	struct object about; /* what the first id argument covers */
+	struct object used[KVMS_ARGS_MAX]; /* by id arguments; id 0 = none of the live ones */
+	struct object about;               /* what the first id argument covers */
 	unsigned name;       /* of the outcome */
 };
 
@@ -78,7 +94,11 @@ struct kvt_generator {
 	struct lesson *lessons;                      /* by code */
 	struct candidate now, best;
 	struct kvms_outcome out;
+	const struct kvms_row **focus; /* the profile's operations */
+	unsigned focus_count;
+	uint64_t steps, oks;
 	uint64_t max_paddr, ncpu, half; /* half: first address of the kernel half */
+	uint64_t linear;                /* first address of the direct map */
 	const uint64_t *ranges;
 	uint64_t ranges_count;
 };
@@ -216,6 +236,25 @@ draw_vmalloc(struct kvt_generator *g)
 	return chance(g, 60) ? start + offset : end - offset;
 }
 
+/* A place among live objects of a kind; one that covers nothing gives "otherwise". */
+static uint64_t
+draw_live(struct kvt_generator *g, enum kvms_kind kind, uint64_t otherwise)
+{
+	const struct objects *o = &g->live[kind];
+	const struct object *object = o->count > 0 ? &o->at[below(g, o->count)] : NULL;
+
+	if (object == NULL || object->end <= object->start)
+		return otherwise;
+	return object->start + below(g, (object->end - object->start + PAGE - 1) / PAGE) * PAGE;
+}
+
+/* Bytes into a page: mostly none, or a multiple of 8. */
+static uint64_t
+draw_into_page(struct kvt_generator *g)
+{
+	return chance(g, 40) ? 0 : chance(g, 80) ? below(g, 64) * 8 : below(g, PAGE);
+}
+
 /*
  * A number from a pool.  Drawn sizes are small, so that states stay small.
  * One draw an expression: the order of operands is the compiler's choice.
@@ -226,6 +265,7 @@ draw_number(struct kvt_generator *g, enum pool pool, const struct object *about,
 	uint64_t size = about->end > about->start ? about->end - about->start : PAGE;
 	uint64_t pages = size / PAGE > 0 ? size / PAGE : 1;
 	uint64_t more = chance(g, 40) ? below(g, 8) * PAGE : 0;
+	uint64_t into;
 
 	switch (pool) {
 	case POOL_BOUNDARY:
@@ -241,7 +281,9 @@ draw_number(struct kvt_generator *g, enum pool pool, const struct object *about,
 	case POOL_HUGE:
 		return (1 + below(g, 3)) * HUGE + more;
 	case POOL_RAM:
-		return below(g, 48) * PAGE;
+		return below(g, chance(g, 50) ? 64 : g->max_paddr / PAGE) * PAGE;
+	case POOL_FRAME:
+		return draw_live(g, chance(g, 70) ? KVMS_ID_FRAME : chance(g, 50) ? KVMS_ID_UNIQUE : KVMS_ID_SEGMENT, 0);
 	case POOL_RAM_END:
 		return g->max_paddr - (1 + below(g, 8)) * PAGE;
 	case POOL_DEVICE:
@@ -252,6 +294,12 @@ draw_number(struct kvt_generator *g, enum pool pool, const struct object *about,
 		return draw_vmalloc(g);
 	case POOL_BOOT:
 		return g->half + below(g, 12) * HUGE + more;
+	case POOL_LINEAR:
+		into = draw_into_page(g);
+		return g->linear + draw_live(g, chance(g, 60) ? KVMS_ID_FRAME : KVMS_ID_SEGMENT, PAGE) + into;
+	case POOL_CURSOR:
+		into = draw_into_page(g);
+		return draw_live(g, KVMS_ID_CURSOR, PAGE) + into;
 	case POOL_USER:
 		return (1 + below(g, 32)) * PAGE + more / PAGE / 3 * HUGE;
 	case POOL_INSIDE:
@@ -326,32 +374,68 @@ draw_prop(struct kvt_generator *g)
 	return prop | cache << KVMS_PROP_CACHE_SHIFT;
 }
 
-static uint64_t
-draw_id(struct kvt_generator *g, enum kvms_kind kind, struct object *about)
+/* Of the objects of a kind: the one that covers what "about" covers, if there is one. */
+static const struct object *
+find_twin(const struct objects *o, const struct object *about)
 {
-	struct objects *o = &g->live[kind];
-	const struct object *object;
+	for (size_t i = 0; i < o->count; i++)
+		if (about->end > about->start && o->at[i].start == about->start && o->at[i].end == about->end)
+			return &o->at[i];
+	return NULL;
+}
 
+/* A live object: of a few the one whose like has served best, sometimes any. */
+static const struct object *
+draw_object(struct kvt_generator *g, const struct objects *o, const struct lesson *lesson, unsigned arg)
+{
+	const struct object *best = NULL;
+	unsigned best_score = 0, rounds = chance(g, 25) ? 1 : 4;
+
+	for (unsigned i = 0; i < rounds; i++) {
+		bool young = chance(g, 40);
+		size_t at = young ? o->count - 1 - below(g, o->count < 4 ? o->count : 4) : below(g, o->count);
+		const struct object *object = &o->at[at];
+		unsigned score = 1u + lesson->born[arg][object->born] + lesson->last[arg][object->last];
+
+		if (score > best_score) {
+			best = object;
+			best_score = score;
+		}
+	}
+	return best;
+}
+
+static uint64_t
+draw_id(struct kvt_generator *g, struct candidate *c, unsigned arg)
+{
+	const struct objects *o = &g->live[c->row->args[arg].kind];
+	const struct object *object = NULL;
+
+	c->used[arg].id = 0;
 	if (o->count == 0 || chance(g, 3)) {
 		const uint64_t strange[] = { 0, UINT64_MAX, o->ended, 1 + below(g, 40), o->ended + 1000 };
 
 		return strange[below(g, sizeof strange / sizeof strange[0])];
 	}
-	object = &o->at[chance(g, 40) ? o->count - 1 - below(g, o->count < 4 ? o->count : 4) : below(g, o->count)];
-	if (about->id == 0)
-		*about = *object;
+	if (c->about.id != 0 && chance(g, 30))
+		object = find_twin(o, &c->about);
+	if (object == NULL)
+		object = draw_object(g, o, &g->lessons[c->row->code], arg);
+	c->used[arg] = *object;
+	if (c->about.id == 0)
+		c->about = *object;
 	return object->id;
 }
 
 static uint64_t
-draw_ids(struct kvt_generator *g, enum kvms_kind kind, struct kvt_words *list)
+draw_ids(struct kvt_generator *g, struct candidate *c, unsigned arg)
 {
 	uint64_t count = below(g, chance(g, 90) ? IDS_DRAWN : 2), drawn = 0;
+	struct kvt_words *list = &c->list;
 	size_t first = list->size;
-	struct object ignored = { 1, 0, 0 };
 
 	for (uint64_t i = 0; i < count; i++) {
-		uint64_t id = draw_id(g, kind, &ignored), *at;
+		uint64_t id = draw_id(g, c, arg), *at;
 		bool again = false;
 
 		for (size_t k = first; k < list->size; k++)
@@ -383,17 +467,18 @@ draw_bytes(struct kvt_generator *g, struct kvt_words *list)
 
 /* A value of a type that is neither an id nor a number. */
 static uint64_t
-draw_other(struct kvt_generator *g, const struct kvms_field *arg, struct kvt_words *list)
+draw_other(struct kvt_generator *g, struct candidate *c, unsigned index)
 {
+	const struct kvms_field *arg = &c->row->args[index];
 	uint64_t value;
 
 	if (arg->has_default && chance(g, 35))
 		return arg->value;
 	switch ((int)arg->type) {
 	case KVMS_IDS:
-		return draw_ids(g, arg->kind, list);
+		return draw_ids(g, c, index);
 	case KVMS_BYTES:
-		return draw_bytes(g, list);
+		return draw_bytes(g, &c->list);
 	case KVMS_FLAGS:
 		return chance(g, 50) ? UINT64_C(1) << below(g, 5) : below(g, 32);
 	case KVMS_PROP:
@@ -423,10 +508,11 @@ draw_arguments(struct kvt_generator *g, struct candidate *c, const struct lesson
 
 	kvms_op_init(&c->op, c->row);
 	memset(&c->about, 0, sizeof c->about);
+	memset(c->used, 0, sizeof c->used);
 	c->list.size = 0;
 	for (unsigned i = 0; i < c->row->args_count; i++)
 		if (c->row->args[i].type == KVMS_ID)
-			c->op.arg[i] = draw_id(g, c->row->args[i].kind, &c->about);
+			c->op.arg[i] = draw_id(g, c, i);
 	for (unsigned i = 0; i < c->row->args_count; i++) {
 		const struct kvms_field *arg = &c->row->args[i];
 
@@ -434,7 +520,7 @@ draw_arguments(struct kvt_generator *g, struct candidate *c, const struct lesson
 		if (arg->type == KVMS_ID)
 			continue;
 		if (!is_number(arg->type)) {
-			c->op.arg[i] = draw_other(g, arg, &c->list);
+			c->op.arg[i] = draw_other(g, c, i);
 			continue;
 		}
 		if (arg->has_default && chance(g, 40)) {
@@ -467,24 +553,62 @@ limit_span(struct candidate *c)
 		c->op.arg[pages] %= 64;
 }
 
+/* What these take never comes back. */
+static const char seldom[] = "boot_reserve";
+
+/* True if a name begins with one of some words with blanks between. */
+static bool
+begins_with_one_of(const char *name, const char *words)
+{
+	while (*words != '\0') {
+		size_t size = strcspn(words, " ");
+
+		if (strncmp(name, words, size) == 0)
+			return true;
+		words += size + strspn(words + size, " ");
+	}
+	return false;
+}
+
+/* Any operation, mostly one of the profile's. */
+static const struct kvms_row *
+draw_any_row(struct kvt_generator *g)
+{
+	const struct kvms_row *row;
+
+	if (g->focus_count > 0 && chance(g, FOCUS_PERCENT))
+		return g->focus[below(g, g->focus_count)];
+	do
+		row = kvms_op_row(1 + (unsigned)below(g, kvms_op_max()));
+	while (row == NULL || (begins_with_one_of(row->name, seldom) && !chance(g, SELDOM_PERCENT)));
+	return row;
+}
+
 /* An operation: one that ends ids if there are too many of a kind, else any. */
 static const struct kvms_row *
 draw_row(struct kvt_generator *g)
 {
 	unsigned max = kvms_op_max(), crowded = KVMS_ID_NONE;
-	const struct kvms_row *row = NULL;
+	const struct kvms_row *row;
 
 	for (unsigned kind = 1; kind < KVMS_ID_KINDS; kind++)
 		if (g->live[kind].count > LIVE_MAX)
 			crowded = kind;
-	for (unsigned tries = 0; tries < 64 * max; tries++) {
-		row = kvms_op_row(1 + (unsigned)below(g, max));
-		if (row != NULL && (crowded == KVMS_ID_NONE || tries > 4 * max || g->lessons[row->code].ends[crowded]))
-			break;
+	for (unsigned tries = 0; crowded != KVMS_ID_NONE && tries < 4 * max; tries++) {
+		row = draw_any_row(g);
+		if (g->lessons[row->code].ends[crowded])
+			return row;
 	}
-	while (row == NULL)
-		row = kvms_op_row(1 + (unsigned)below(g, max));
-	return row;
+	return draw_any_row(g);
+}
+
+/* How many candidates an operation gets: more if it is ok much less often than others. */
+static unsigned
+patience(const struct kvt_generator *g, const struct kvms_row *row)
+{
+	uint64_t share = (uint64_t)g->lessons[row->code].seen[0] * kvms_op_max();
+
+	return share < g->oks / 2 ? PATIENCE_RARE : PATIENCE;
 }
 
 static void
@@ -518,11 +642,14 @@ kvt_generator_next(struct kvt_generator *g)
 {
 	bool want_ok = chance(g, OK_PERCENT);
 	const struct kvms_row *row = NULL;
+	unsigned left = 0;
 
 	g->best.row = NULL;
-	for (unsigned i = 0; i < TRIES; i++) {
-		if (i % 4 == 0)
+	for (unsigned i = 0; i < TRIES; i++, left--) {
+		if (left == 0) {
 			row = draw_row(g);
+			left = patience(g, row);
+		}
 		draw_candidate(g, row);
 		if (is_better(g, want_ok)) {
 			struct candidate swap = g->best;
@@ -568,7 +695,8 @@ learn_cover(const struct candidate *c, const struct kvms_outcome *out, const str
 	bool is_page = field->kind == KVMS_ID_FRAME || field->kind == KVMS_ID_UNIQUE;
 	uint64_t start, end, size;
 
-	*object = (struct object){ object->id, c->about.start, c->about.end };
+	object->start = c->about.start;
+	object->end = c->about.end;
 	if (is_page && (named_result(c, out, "paddr", &start) || named_argument(c, "paddr", &start))) {
 		object->start = start;
 		object->end = start + PAGE;
@@ -590,6 +718,18 @@ learn_cover(const struct candidate *c, const struct kvms_outcome *out, const str
 	}
 }
 
+/* A small number for how an object was made: by which operation, with which words for arguments. */
+static uint8_t
+birth_of(const struct candidate *c)
+{
+	uint64_t sum = c->row->code, ignored;
+
+	for (unsigned i = 0; i < c->row->args_count; i++)
+		if (kvms_word_at(c->row->args[i].type, 0, &ignored) != NULL)
+			sum = sum * 31 + c->op.arg[i] + 1;
+	return (uint8_t)((sum ^ sum / MOODS) % MOODS);
+}
+
 static void
 learn_created(struct kvt_generator *g, const struct kvms_outcome *out)
 {
@@ -597,7 +737,7 @@ learn_created(struct kvt_generator *g, const struct kvms_outcome *out)
 
 	for (unsigned i = 0; i < c->row->results_count; i++) {
 		const struct kvms_field *field = &c->row->results[i];
-		struct object object = { out->field[i], 0, 0 };
+		struct object object = { out->field[i], 0, 0, birth_of(c), 0 };
 
 		if (!field->created || (out->present >> i & 1) == 0)
 			continue;
@@ -633,22 +773,47 @@ learn_moved(struct kvt_generator *g, const struct kvms_outcome *out)
 		object->start += PAGE;
 }
 
+static void
+weight_add(uint8_t *weight)
+{
+	if (*weight < WEIGHT_MAX)
+		(*weight)++;
+}
+
+/* Which pool and what sort of object has served as an argument. */
+static void
+learn_served(struct kvt_generator *g, unsigned i)
+{
+	const struct candidate *c = &g->best;
+	struct lesson *lesson = &g->lessons[c->row->code];
+	const struct kvms_field *arg = &c->row->args[i];
+	struct object *object;
+
+	if (is_number(arg->type) && c->pool[i] < POOLS)
+		weight_add(&lesson->weight[i][c->pool[i]]);
+	if ((arg->type != KVMS_ID && arg->type != KVMS_IDS) || c->used[i].id == 0)
+		return;
+	weight_add(&lesson->born[i][c->used[i].born]);
+	weight_add(&lesson->last[i][c->used[i].last]);
+	object = object_find(&g->live[arg->kind], c->used[i].id);
+	if (object != NULL)
+		object->last = (uint8_t)((c->row->code ^ c->row->code / MOODS) % MOODS);
+}
+
 void
 kvt_generator_answer(struct kvt_generator *g, const struct kvms_outcome *out)
 {
 	const struct candidate *c = &g->best;
 	struct lesson *lesson = &g->lessons[c->row->code];
 
+	g->steps++;
 	if (out->name <= kvms_outcome_max())
 		lesson->seen[out->name]++;
 	if (out->name != 0)
 		return;
-	for (unsigned i = 0; i < c->row->args_count; i++) {
-		const struct kvms_field *arg = &c->row->args[i];
-
-		if (is_number(arg->type) && c->pool[i] < POOLS && lesson->weight[i][c->pool[i]] < WEIGHT_MAX)
-			lesson->weight[i][c->pool[i]]++;
-	}
+	g->oks++;
+	for (unsigned i = 0; i < c->row->args_count; i++)
+		learn_served(g, i);
 	learn_created(g, out);
 	learn_moved(g, out);
 	for (unsigned i = 0; i < c->row->args_count; i++) {
@@ -685,7 +850,7 @@ kvt_generator_request(struct kvt_generator *g)
 		if (is_number(arg->type))
 			c->op.arg[i] = draw_number(g, pool, &c->about, 0);
 		else
-			c->op.arg[i] = draw_other(g, arg, &c->list);
+			c->op.arg[i] = draw_other(g, c, i);
 	}
 	c->op.list = c->list.at;
 	return &c->op;
@@ -700,11 +865,13 @@ static const struct prior {
 	enum pool pool;
 	uint8_t weight;
 } priors[] = {
-	{ "paddr", POOL_RAM, 30 },       { "paddr", POOL_RAM_END, 3 },     { "paddr_start", POOL_DEVICE, 20 },
+	{ "paddr", POOL_RAM, 30 },       { "paddr", POOL_RAM_END, 3 },     { "paddr", POOL_FRAME, 20 },
+	{ "paddr", POOL_MMIO, 3 },       { "paddr_start", POOL_DEVICE, 20 },
 	{ "paddr_start", POOL_RAM, 10 }, { "paddr_end", POOL_AFTER, 30 },  { "paddr_end", POOL_AFTER_HUGE, 20 },
 	{ "start", POOL_VMALLOC, 15 },   { "start", POOL_INSIDE, 30 },     { "start", POOL_RAM, 15 },
 	{ "start", POOL_BOOT, 10 },      { "start", POOL_USER, 10 },       { "start", POOL_OFFSET, 5 },
-	{ "start", POOL_MMIO, 5 },       { "end", POOL_AFTER, 40 },        { "end", POOL_AFTER_HUGE, 5 },
+	{ "start", POOL_MMIO, 5 },       { "start", POOL_CURSOR, 10 },     { "va", POOL_CURSOR, 20 },
+	{ "va", POOL_LINEAR, 10 },       { "end", POOL_AFTER, 40 },        { "end", POOL_AFTER_HUGE, 5 },
 	{ "end", POOL_EDGE, 15 },        { "va", POOL_INSIDE, 40 },        { "va", POOL_BOOT, 10 },
 	{ "va", POOL_USER, 10 },         { "va", POOL_BYTE_INSIDE, 15 },   { "area_size", POOL_PAGES, 40 },
 	{ "area_size", POOL_HUGE, 15 },  { "map_offset", POOL_PAGES, 20 }, { "len", POOL_PAGES, 15 },
@@ -717,10 +884,47 @@ static void
 start_weights(struct lesson *lesson, const struct kvms_row *row)
 {
 	memset(lesson->weight, 1, sizeof lesson->weight);
+	memset(lesson->born, 0, sizeof lesson->born);
+	memset(lesson->last, 0, sizeof lesson->last);
 	for (unsigned i = 0; row != NULL && i < row->args_count; i++)
 		for (size_t k = 0; k < sizeof priors / sizeof priors[0]; k++)
 			if (strcmp(row->args[i].name, priors[k].name) == 0)
 				lesson->weight[i][priors[k].pool] = priors[k].weight;
+}
+
+/* ---- Profiles ------------------------------------------------------------------------------------------------ */
+
+/*
+ * The words name groups of operations, as their names begin.  Each profile has
+ * in it what its objects are made of, so that it can live on its own.
+ */
+static const struct kvt_profile profiles[] = {
+	{ "all", "", "every operation alike" },
+	{ "frames", "frame_ segment_ unique_", "claims, handles, segments, counts that saturate" },
+	{ "lists", "list_ unique_", "lists of frames, and their cursors" },
+	{ "kernel", "kvirt_ boot_map boot_protect frame_ segment_alloc", "areas, parts of areas, boot mappings, huge pages" },
+	{ "spaces", "vm_space_ cursor_ cpu_set frame_alloc frame_clone", "spaces, and cursors that get in each other's way" },
+	{ "tlbs", "flush_ ipi_ tlb_ access cpu_set vm_space_ cursor_ frame_alloc kvirt_flush kvirt_map",
+	  "several CPUs: accesses, flushes, what queues keep alive" },
+	{ "bytes", "reader_ writer_ io_ segment_ vm_space_ cursor_open_mut cursor_map frame_alloc",
+	  "readers and writers over user and kernel memory" },
+	{ "devices", "iomem_ cursor_map_iomem cursor_find_iomem cursor_open vm_space_ cursor_unmap kvirt_",
+	  "I/O memory in kernel areas and in spaces" },
+};
+
+const struct kvt_profile *
+kvt_profile_at(unsigned index)
+{
+	return index < sizeof profiles / sizeof profiles[0] ? &profiles[index] : NULL;
+}
+
+const struct kvt_profile *
+kvt_profile_find(const char *name)
+{
+	for (unsigned i = 0; i < sizeof profiles / sizeof profiles[0]; i++)
+		if (strcmp(profiles[i].name, name) == 0)
+			return &profiles[i];
+	return NULL;
 }
 
 /* ---- Life --------------------------------------------------------------------------------------------------- */
@@ -747,12 +951,30 @@ kernel_half(const char *arch)
 	return ~((UINT64_C(1) << (width - 1)) - 1);
 }
 
+/* First address of the direct map: where the kernel half begins, or the CPU's own window. */
+static uint64_t
+direct_map(const char *arch, uint64_t half)
+{
+	return arch != NULL && strcmp(arch, "loongarch64") == 0 ? UINT64_C(0x9000000000000000) : half;
+}
+
+static bool
+focus_new(struct kvt_generator *g, const struct kvt_profile *profile)
+{
+	g->focus = calloc(kvms_op_max(), sizeof *g->focus);
+	for (unsigned code = 1; g->focus != NULL && code <= kvms_op_max(); code++)
+		if (kvms_op_row(code) != NULL && begins_with_one_of(kvms_op_row(code)->name, profile->ops))
+			g->focus[g->focus_count++] = kvms_op_row(code);
+	return g->focus != NULL;
+}
+
 struct kvt_generator *
-kvt_generator_new(uint64_t seed, struct kvms *s)
+kvt_generator_new(uint64_t seed, const struct kvt_profile *profile, struct kvms *s)
 {
 	struct kvt_generator *g = calloc(1, sizeof *g);
 	const struct kvms_row *row = kvms_store_row();
 	const struct kvms_op *config = kvms_config(s);
+	const char *arch;
 
 	if (g == NULL)
 		return NULL;
@@ -760,11 +982,13 @@ kvt_generator_new(uint64_t seed, struct kvms *s)
 	g->random = seed;
 	g->max_paddr = config->arg[kvms_arg_index(row, "max_paddr")];
 	g->ncpu = config->arg[kvms_arg_index(row, "ncpu")];
-	g->half = kernel_half(kvms_word(KVMS_ARCH, config->arg[kvms_arg_index(row, "arch")]));
+	arch = kvms_word(KVMS_ARCH, config->arg[kvms_arg_index(row, "arch")]);
+	g->half = kernel_half(arch);
+	g->linear = direct_map(arch, g->half);
 	g->ranges = kvms_op_list(config, row, (unsigned)kvms_arg_index(row, "vmalloc"), &g->ranges_count);
 	for (unsigned kind = 1; kind < KVMS_ID_KINDS; kind++)
 		g->probe[kind] = find_probe((enum kvms_kind)kind);
-	if (!lessons_new(g))
+	if (!lessons_new(g) || !focus_new(g, profile != NULL ? profile : kvt_profile_at(0)))
 		kvt_generator_free(&g);
 	return g;
 }
@@ -782,6 +1006,7 @@ kvt_generator_free(struct kvt_generator **gp)
 	for (unsigned code = 0; g->lessons != NULL && code <= kvms_op_max(); code++)
 		free(g->lessons[code].seen);
 	free(g->lessons);
+	free(g->focus);
 	kvt_words_free(&g->now.list);
 	kvt_words_free(&g->best.list);
 	kvms_outcome_free(&g->out);
@@ -881,7 +1106,8 @@ write_trace(struct writer *w, struct kvt_generator *g, const struct kvt_gen *gen
 	uint64_t every = gen->digest_every != 0 ? gen->digest_every : 50;
 	int result;
 
-	kvt_putf(&w->text, "kvmtrace 1\n# seed=%" PRIu64 " steps=%" PRIu64 "\n", gen->seed, gen->steps);
+	kvt_putf(&w->text, "kvmtrace 1\n# seed=%" PRIu64 " steps=%" PRIu64 " profile=%s\n", gen->seed, gen->steps,
+		 (gen->profile != NULL ? gen->profile : kvt_profile_at(0))->name);
 	kvt_print_store(&w->text, kvms_config(w->s));
 	write_line(w);
 	write_short(w, "digest");
@@ -907,7 +1133,7 @@ kvt_gen(const struct kvt_gen *gen, FILE *out, char *error, size_t error_size)
 {
 	struct kvms_refusal why = { .key = -1, .text = "no memory left" };
 	struct writer w = { .s = kvms_new(gen->config, &why), .out = out };
-	struct kvt_generator *g = w.s != NULL ? kvt_generator_new(gen->seed, w.s) : NULL;
+	struct kvt_generator *g = w.s != NULL ? kvt_generator_new(gen->seed, gen->profile, w.s) : NULL;
 	int result = 1;
 
 	if (w.s == NULL) {

@@ -1,7 +1,8 @@
 /*
  * gen - random operations, legal and illegal, over every row of the op table.
  *
- * The generator knows no operation by name.  It draws arguments from pools of
+ * The generator knows no operation by name, only, for its profiles, how names
+ * of groups begin.  It draws arguments from pools of
  * values (live ids, addresses near what those ids cover, boundaries, misuse),
  * asks the store by dry runs what would come of them, and so learns which pools
  * serve which argument, which operations end which ids, and which outcomes are
@@ -20,6 +21,19 @@
 #include <stdint.h>
 #include <stdio.h>
 
+/* ---- What to draw ---------------------------------------------------------- */
+
+/* Most steps of a profile come from some groups of operations, the others from all. */
+struct kvt_profile {
+	const char *name;
+	const char *ops;  /* how their names begin, with blanks between; "" = all */
+	const char *text; /* half a sentence */
+};
+
+/* By index from 0 on, which is what NULL means elsewhere; NULL past the last one. */
+const struct kvt_profile *kvt_profile_at(unsigned index);
+const struct kvt_profile *kvt_profile_find(const char *name);
+
 /* ---- One operation at a time: for tests, fuzzing, soak runs ---------------- */
 
 struct kvt_generator; /* opaque */
@@ -27,11 +41,12 @@ struct kvt_generator; /* opaque */
 /*
  * A generator of operations for a store.
  *
+ * => profile: NULL = every operation alike
  * => s: any state; it must outlive the generator.  The generator itself only
  *    runs it dry and asks it
  * => fails with NULL: no memory
  */
-struct kvt_generator *kvt_generator_new(uint64_t seed, struct kvms *s);
+struct kvt_generator *kvt_generator_new(uint64_t seed, const struct kvt_profile *profile, struct kvms *s);
 void kvt_generator_free(struct kvt_generator **g);
 
 /*
@@ -51,8 +66,9 @@ const struct kvms_op *kvt_generator_request(struct kvt_generator *g);
 struct kvt_gen {
 	uint64_t seed;
 	uint64_t steps;
-	const struct kvms_op *config; /* arguments of kvms_store_row(); NULL = all defaults */
-	uint64_t digest_every;        /* expect digest after so many ops; 0 = every 50 */
+	const struct kvt_profile *profile; /* NULL = every operation alike */
+	const struct kvms_op *config;      /* arguments of kvms_store_row(); NULL = all defaults */
+	uint64_t digest_every;             /* expect digest after so many ops; 0 = every 50 */
 };
 
 /*
