@@ -533,7 +533,7 @@ const struct kit_world kit_worlds[] = {
 	  UINT64_C(0xffffc00000080000) },
 	/* room for pages of 2 MiB */
 	{ "max_paddr=0x400000 ncpu=2 "
-	  "vmalloc=[0xffffc00000000000..0xffffc00000800000,0xffffe00000100000..0xffffe00000400000]",
+	  "vmalloc=[0xffffc00000000000..0xffffc00002000000,0xffffe00000100000..0xffffe00000400000]",
 	  UINT64_C(0xffffe00000400000) },
 	/* tables are cut where nodes of every level meet */
 	{ "max_paddr=0x800000 rc_max=5 ncpu=3 "
@@ -544,10 +544,10 @@ const struct kit_world kit_worlds[] = {
 	/* the end of the kernel's half */
 	{ "max_paddr=0x200000 vmalloc=0xffffffffffc00000..0xffffffffffff0000", UINT64_C(0xffffffffffa00000) },
 	/* the other architectures */
-	{ "arch=riscv64_sv39 max_paddr=0x400000 ncpu=2 vmalloc=0xffffffe000000000..0xffffffe000800000",
-	  UINT64_C(0xffffffe000800000) },
-	{ "arch=riscv64_sv48 max_paddr=0x400000 rc_max=4 ncpu=3 vmalloc=0xffffc00000000000..0xffffc00000800000",
-	  UINT64_C(0xffffc00000800000) },
+	{ "arch=riscv64_sv39 max_paddr=0x400000 ncpu=2 vmalloc=0xffffffe000000000..0xffffffe002000000",
+	  UINT64_C(0xffffffe002000000) },
+	{ "arch=riscv64_sv48 max_paddr=0x400000 rc_max=4 ncpu=3 vmalloc=0xffffc00000000000..0xffffc00002000000",
+	  UINT64_C(0xffffc00002000000) },
 	{ "arch=loongarch64 max_paddr=0x400000 ncpu=2 vmalloc=0xffffc00000000000..0xffffc00000100000",
 	  UINT64_C(0xffffc00000100000) },
 	{ "arch=x86_64_la57 max_paddr=0x400000 ncpu=2 vmalloc=0xff80000000000000..0xff80000000800000",
@@ -680,7 +680,7 @@ draw_va(struct kit_walk *w)
 		high = area->end;
 	} else if (w->space == AT_BOOT && !chance(w, 3)) {
 		low = w->world->boot;
-		high = low + UINT64_C(0x600000);
+		high = low + (w->huge ? UINT64_C(0x2000000) : UINT64_C(0x600000));
 	}
 	uint64_t pages = (high - low) / PAGE + 1;
 	uint64_t va = low + kit_below(&w->r, pages < 1200 ? pages : 1200) * PAGE;
@@ -704,8 +704,9 @@ static uint64_t
 draw_user(struct kit_walk *w)
 {
 	static const uint64_t bases[] = { 0, 0x1f8000, 0x40000000 };
-	uint64_t va = bases[kit_below(&w->r, KIT_COUNT(bases))] + kit_below(&w->r, 16) * PAGE;
+	uint64_t va = bases[kit_below(&w->r, KIT_COUNT(bases))];
 
+	va += kit_below(&w->r, 16) * PAGE;
 	if (chance(w, 2))
 		return chance(w, 50) ? kit_draw(&w->r) : w->s->paging.user_last + 1 - kit_below(&w->r, 3) * PAGE;
 	return va;
@@ -749,6 +750,8 @@ draw_prop(struct kit_walk *w)
 	uint64_t cache = chance(w, 4) ? 2 : chance(w, 70) ? 4 : kit_below(&w->r, 5);
 	uint64_t most = chance(w, 60) ? KVMS_PROP_R | KVMS_PROP_W | KVMS_PROP_USER : 0;
 
+	if (chance(w, w->huge ? 30 : 4)) /* what some architectures cannot say of a large page */
+		return cache << KVMS_PROP_CACHE_SHIFT;
 	return (kit_draw(&w->r) & 0x39f) | most | cache << KVMS_PROP_CACHE_SHIFT;
 }
 
@@ -786,13 +789,25 @@ writable(const struct kit_walk *w, const struct vm_io *io)
 	return t.found && (t.leaf.prop & KVMS_PROP_W) != 0 && io->va % 4 == 0;
 }
 
+/* A writer over kernel memory that could have a twin, NULL if there is none. */
+static const struct vm_io *
+kernel_writer(const struct kit_walk *w)
+{
+	for (uint64_t id = record_next(w->s, KVMS_ID_WRITER, 1); id != 0;
+	     id = record_next(w->s, KVMS_ID_WRITER, id + 1))
+		if (WRITER(w->s, id)->space == 0 && WRITER(w->s, id)->fallible)
+			return WRITER(w->s, id);
+	return NULL;
+}
+
 /* A writer with which a reader stands at the same place, if there is one. */
 static uint64_t
 draw_twin_writer(struct kit_walk *w)
 {
 	for (uint64_t id = record_next(w->s, KVMS_ID_WRITER, 1); id != 0;
 	     id = record_next(w->s, KVMS_ID_WRITER, id + 1))
-		if (twin(w, WRITER(w->s, id)) != 0 && writable(w, WRITER(w->s, id)) && chance(w, 80)) {
+		if (twin(w, WRITER(w->s, id)) != 0 && (writable(w, WRITER(w->s, id)) || chance(w, 40)) &&
+		    chance(w, 80)) {
 			w->first = WRITER(w->s, id);
 			return id;
 		}
@@ -849,7 +864,8 @@ draw_special(struct kit_walk *w, const struct kvms_field *arg, uint64_t *value)
 
 		*value = w->anchor = chance(w, 90) && unused != BITMAP_NONE ? unused * PAGE : draw_paddr(w);
 	} else if (strcmp(op, "boot_reserve") == 0 && is_end) {
-		*value = w->anchor + (chance(w, 90) ? PAGE : kit_below(&w->r, 3) * PAGE + 8 * kit_below(&w->r, 2));
+		*value = w->anchor + (chance(w, 90) ? PAGE : kit_below(&w->r, 3) * PAGE);
+		*value += chance(w, 5) ? 8 : 0;
 	} else if (begins(op, "unique_") && strcmp(name, "kind") == 0 && chance(w, 60)) {
 		*value = KIND_LINK;
 	} else if (arg->type == KVMS_CPU) {
@@ -860,8 +876,11 @@ draw_special(struct kit_walk *w, const struct kvms_field *arg, uint64_t *value)
 		*value = chance(w, 50) ? 0 : kit_below(&w->r, 5);
 	} else if (strcmp(name, "pages") == 0) {
 		*value = chance(w, 3) ? kit_draw(&w->r) : kit_below(&w->r, 6);
+		if (strcmp(op, "segment_alloc") == 0 && chance(w, 10)) /* much of what there is */
+			*value = w->s->live.totals.unused / (1 + kit_below(&w->r, 8));
 	} else if (strcmp(op, "segment_slice") == 0 && (is_start || is_end)) {
-		*value = kit_below(&w->r, 6) * PAGE + (chance(w, 4) ? 8 : 0);
+		*value = kit_below(&w->r, 6) * PAGE;
+		*value += chance(w, 4) ? 8 : 0;
 	} else if (strcmp(op, "iomem_slice") == 0 && (is_start || is_end)) {
 		*value = w->anchor += kit_below(&w->r, 0x1000);
 	} else if (strcmp(op, "iomem_acquire") == 0 && is_start) {
@@ -871,7 +890,8 @@ draw_special(struct kit_walk *w, const struct kvms_field *arg, uint64_t *value)
 		*value += chance(w, 20) ? kit_below(&w->r, PAGE) : 0;
 		*value = w->anchor = chance(w, 3) ? kit_draw(&w->r) : *value;
 	} else if (strcmp(op, "iomem_acquire") == 0 && is_end) {
-		*value = w->anchor + (chance(w, 10)   ? draw_size(w)
+		*value = w->anchor + (w->anchor % 0x200000 == 0 ? 0x400000 + kit_below(&w->r, 3) * PAGE
+				      : chance(w, 10)   ? draw_size(w)
 				      : chance(w, 80) ? (1 + kit_below(&w->r, 4)) * PAGE
 						      : kit_below(&w->r, 0x3000));
 	} else if ((begins(op, "list_") || strcmp(op, "cursor_find_iomem_by_paddr") == 0) &&
@@ -885,27 +905,35 @@ draw_special(struct kit_walk *w, const struct kvms_field *arg, uint64_t *value)
 			*value = l == NULL || l->first == 0 || chance(w, 20) ? draw_paddr(w) : (l->first - 1) * PAGE;
 	} else if (begins(op, "cursor_open") || begins(op, "flush_issue")) {
 		if (is_start)
-			*value = w->anchor = draw_user(w) + (chance(w, 2) ? 8 : 0);
+			*value = draw_user(w);
 		else if (is_end)
-			*value =
-			    w->anchor + kit_below(&w->r, chance(w, 90) ? 9 : 0x400) * PAGE + (chance(w, 2) ? 8 : 0);
+			*value = w->anchor + kit_below(&w->r, chance(w, 90) ? 9 : 0x400) * PAGE;
 		else
 			return false;
+		*value += chance(w, 2) ? 8 : 0;
+		w->anchor = *value;
 	} else if (begins(op, "cursor_") && w->first != NULL && (is_va || (strcmp(name, "len") == 0))) {
 		*value = draw_of_cursor(w, name);
 	} else if (strcmp(op, "cursor_map_iomem") == 0 && strcmp(name, "offset") == 0) {
-		*value = chance(w, 70) ? 0 : kit_below(&w->r, 4) * PAGE + (chance(w, 5) ? 8 : 0);
+		*value = chance(w, 70) ? 0 : kit_below(&w->r, 4) * PAGE;
+		*value += chance(w, 2) ? 8 : 0;
 	} else if (w->space == IN_USER && is_va) {
-		*value = draw_user_leaf(w) + (chance(w, 30) ? kit_below(&w->r, PAGE) : kit_below(&w->r, 8) * 8);
+		*value = draw_user_leaf(w);
+		*value += chance(w, 30) ? kit_below(&w->r, PAGE) : kit_below(&w->r, 8) * 8;
 	} else if (w->space == ANYWHERE && is_va) {
 		bool user = strstr(op, "kernel") == NULL && chance(w, 60);
+		uint64_t into = kit_below(&w->r, 8) * 8;
 
 		if (user)
-			*value = draw_user_leaf(w) + kit_below(&w->r, 8) * 8;
+			*value = draw_user_leaf(w) + into;
 		else if (strstr(op, "kernel") != NULL && chance(w, 80))
-			*value = w->s->linear_base + draw_data(w) + kit_below(&w->r, 4) * 8;
+			*value = w->s->linear_base + draw_data(w) + into;
 		else
 			*value = chance(w, 70) ? mapped(w, KERNEL_TABLE, w->s->vmalloc[0].start) : draw_va(w);
+	} else if (strcmp(op, "reader_new_kernel") == 0 && is_va && kernel_writer(w) != NULL && chance(w, 30)) {
+		*value = kernel_writer(w)->va;
+	} else if (strstr(op, "_new_kernel") != NULL && strcmp(name, "len") == 0 && chance(w, 10)) {
+		*value = chance(w, 50) ? 0x10001 : 0x1000001; /* more than goes into an answer, more than may move */
 	} else if ((begins(op, "reader_") || begins(op, "writer_") || begins(op, "iomem_") || begins(op, "segment_")) &&
 		   (strcmp(name, "len") == 0 || strcmp(name, "max") == 0 ||
 		    (strcmp(name, "offset") == 0 && strcmp(op, "segment_split") != 0))) {
@@ -916,13 +944,37 @@ draw_special(struct kit_walk *w, const struct kvms_field *arg, uint64_t *value)
 	return true;
 }
 
+/* Kernel ranges of whole pages of 2 MiB, sometimes with one of 4 KiB more.  False: not such an argument. */
+static bool
+draw_huge(struct kit_walk *w, const char *name, uint64_t *value)
+{
+	uint64_t pages = 1 + kit_below(&w->r, 2);
+	uint64_t more = chance(w, 25) ? PAGE : 0;
+
+	if (w->space != IN_VMALLOC && w->space != IN_AREA && w->space != AT_BOOT)
+		return false;
+	if (strcmp(name, "start") == 0 || strcmp(name, "va") == 0)
+		*value = w->anchor = (draw_va(w) & ~UINT64_C(0x1fffff)) + (pages == 1 ? more : 0);
+	else if (strcmp(name, "paddr_start") == 0)
+		*value = w->anchor = UINT64_C(0x40000000) + kit_below(&w->r, 8) * 0x200000;
+	else if (strcmp(name, "end") == 0 || strcmp(name, "paddr_end") == 0)
+		*value = w->anchor + pages * 0x200000 + more;
+	else if (strcmp(name, "area_size") == 0)
+		*value = (pages + 1) * 0x200000 + more;
+	else if (strcmp(name, "map_offset") == 0)
+		*value = more;
+	else
+		return false;
+	return true;
+}
+
 /* A value for one argument, by its name where a name has a meaning of its own, else by its type. */
 static uint64_t
 draw_argument(struct kit_walk *w, const struct kvms_field *arg)
 {
 	uint64_t ignored, value;
 
-	if (draw_special(w, arg, &value))
+	if (draw_special(w, arg, &value) || (w->huge && draw_huge(w, arg->name, &value)))
 		return value;
 	if (arg->type == KVMS_ID) {
 		uint64_t id = draw_id(w, arg->kind);
@@ -944,7 +996,7 @@ draw_argument(struct kit_walk *w, const struct kvms_field *arg)
 		return count;
 	}
 	if (arg->type == KVMS_BYTES) {
-		uint64_t count = kit_below(&w->r, 65);
+		uint64_t count = chance(w, 1) ? 0x10000 + kit_below(&w->r, 2) : kit_below(&w->r, 65);
 
 		for (uint64_t i = 0; i < (count + 7) / 8; i++)
 			w->list[w->words++] = i < count / 8 ? kit_draw(&w->r) : kit_draw(&w->r) >> (64 - count % 8 * 8);
@@ -975,6 +1027,8 @@ draw_argument(struct kit_walk *w, const struct kvms_field *arg)
 		return draw_size(w);
 	if (arg->type == KVMS_PROP)
 		return draw_prop(w);
+	if (arg->type == KVMS_FLAGS && chance(w, 15))
+		return strcmp(arg->name, "clear") == 0 ? 31 : 0;
 	if (arg->type == KVMS_FLAGS)
 		return kit_below(&w->r, 32);
 	if (kvms_word_at(arg->type, 0, &ignored) != NULL)
@@ -1016,6 +1070,7 @@ draw_op(struct kit_walk *w, const struct kvms_row *row)
 	w->space = space_of(row->name);
 	w->row = row;
 	w->first = NULL;
+	w->huge = chance(w, 12);
 	for (unsigned i = 0; i < row->args_count; i++)
 		w->op.arg[i] = draw_argument(w, &row->args[i]);
 	if (!chance(w, 1) || row->args_count == 0)
@@ -1060,7 +1115,11 @@ draw_drop(struct kit_walk *w)
 	return NULL;
 }
 
-/* The row to try next.  Tides: for 512 steps memory and addresses fill, for 512 they empty. */
+/*
+ * The row to try next.  Tides: for 512 steps memory and addresses fill, for
+ * 512 they empty.  At every fourth flood somebody takes what memory is left,
+ * again and again, so that all others do without.
+ */
 static const struct kvms_row *
 draw_row(struct kit_walk *w)
 {
@@ -1068,9 +1127,12 @@ draw_row(struct kit_walk *w)
 					   OP_vm_space_activate,  OP_unique_from_unused, OP_reader_writer_new,
 					   OP_reader_new_kernel,  OP_writer_new_kernel,  OP_list_cursor_drop,
 					   OP_unique_from_unused, OP_kvirt_reserve,      OP_list_new };
-	bool flood = w->number / 512 % 2 == 0;
+	bool flood = w->number / 512 % 2 == 0, dearth = w->number / 512 % 8 == 4;
+	uint64_t unused = w->s->live.totals.unused;
 	const struct kvms_row *row;
 
+	if (dearth && unused > 0 && chance(w, 60))
+		return kvms_op_row(unused > 8 && chance(w, 50) ? OP_segment_alloc : OP_frame_alloc);
 	row = draw_drop(w);
 	if (row != NULL)
 		return row;

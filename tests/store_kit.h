@@ -121,11 +121,12 @@ struct kit_walk {
 	struct kit_random r;
 	uint64_t number;   /* of the op, from 0; tides of filling and emptying follow it */
 	struct kvms_op op; /* the one drawn; its list is in "list" */
-	uint64_t list[64];
+	uint64_t list[0x10008 / 8]; /* bytes more than an operation takes */
 	uint64_t words;  /* in the list */
 	uint64_t size;   /* the latest size drawn; sizes that agree are what makes large pages fit */
 	uint64_t area;   /* the area argument of this op, 0 if it has none */
 	uint64_t anchor; /* the first address argument of this op */
+	bool huge;       /* this op is about pages of 2 MiB */
 	unsigned space;  /* what its addresses are about */
 	const struct kvms_row *row;
 	const void *first; /* the object of its first id argument, NULL if there is none */

@@ -6,7 +6,6 @@
  */
 #include "tests/store_kit.h"
 
-#include <limits.h>
 #include <stdio.h>
 
 #include "trace/text.h"
@@ -753,20 +752,6 @@ static const struct {
 	{ "kvirt_map_untracked_frames_at", { "level_above_guard", "out_of_frames" }, "out_of_frames" },
 };
 
-/* Outcomes as the tables above write them. */
-static const char *
-symbol(unsigned name)
-{
-	static const char *const symbols[O_COUNT] = {
-		[O_ok] = "ok",
-#define KVMS_OUTCOME(class_, symbol_, name_, cause_, detail_, meaning_) [O_##symbol_] = #symbol_,
-#include "store/outcomes.def"
-#undef KVMS_OUTCOME
-	};
-
-	return symbols[name];
-}
-
 /* ---- Making a case ---------------------------------------------------------------------------- */
 
 struct attempt {
@@ -888,7 +873,7 @@ op_text(const struct kvms_op *op)
 
 /* ---- The table of what was reached --------------------------------------------------------------- */
 
-static unsigned reached[256][O_COUNT];
+static struct kit_table reached;
 
 /* Run an attempt.  Gives the outcome's name; anything but ok must have left no trace. */
 static unsigned
@@ -910,26 +895,15 @@ attempt_run(const struct attempt *a)
 		     status == KVMS_BROKEN ? kit_fired(kvms_broken(s)) : "");
 	cr_assert_eq(kvms_steps(s), steps + 1);
 	cr_assert(dry.name == out.name && dry.present == out.present && memcmp(dry.field, out.field, sizeof dry.field) == 0,
-		  "%s: a dry run foretold %s, not %s", op_text(&a->op), symbol(dry.name), symbol(out.name));
+		  "%s: a dry run foretold %s, not %s", op_text(&a->op), kit_outcome_symbol(dry.name), kit_outcome_symbol(out.name));
 	if (out.name != O_ok) {
-		cr_assert_eq(kvms_digest(s), digest, "%s -> %s changed the digest", op_text(&a->op), symbol(out.name));
-		cr_assert_eq(kit_visible(s), visible, "%s -> %s left a trace", op_text(&a->op), symbol(out.name));
+		cr_assert_eq(kvms_digest(s), digest, "%s -> %s changed the digest", op_text(&a->op), kit_outcome_symbol(out.name));
+		cr_assert_eq(kit_visible(s), visible, "%s -> %s left a trace", op_text(&a->op), kit_outcome_symbol(out.name));
 		cr_assert_eq(out.present, 0);
 	}
-	reached[a->op.code][out.name]++;
+	reached.count[a->op.code][out.name]++;
 	kvms_free(&s);
 	return out.name;
-}
-
-static bool
-in_set(const struct kvms_row *row, unsigned name)
-{
-	unsigned each;
-
-	for (unsigned k = 0; (each = kvms_row_outcome(row, k)) != UINT_MAX; k++)
-		if (each == name)
-			return true;
-	return false;
 }
 
 static size_t
@@ -950,31 +924,28 @@ Test(outcomes, of_every_operation_are_all_reached_and_no_others)
 
 		attempt_start(&a, c);
 		unsigned name = attempt_run(&a);
-		cr_expect_eq(name, O_ok, "%s -> %s", c->op, symbol(name));
+		cr_expect_eq(name, O_ok, "%s -> %s", c->op, kit_outcome_symbol(name));
 		for (size_t k = 0; k < reasons_of(c); k++) {
 			attempt_start(&a, c);
 			attempt_change(&a, &c->reasons[k]);
 			name = attempt_run(&a);
-			cr_expect_str_eq(symbol(name), c->reasons[k].outcome, "%s -> %s, not %s", op_text(&a.op),
-					 symbol(name), c->reasons[k].outcome);
+			cr_expect_str_eq(kit_outcome_symbol(name), c->reasons[k].outcome, "%s -> %s, not %s", op_text(&a.op),
+					 kit_outcome_symbol(name), c->reasons[k].outcome);
 		}
 	}
 	for (unsigned code = 1; code <= kvms_op_max(); code++) {
 		const struct kvms_row *row = kvms_op_row(code);
 
-		if (row == NULL)
-			continue;
-		fprintf(stderr, "%s:", row->name);
-		for (unsigned name = 0; name < O_COUNT; name++) {
-			if (reached[code][name] > 0)
-				fprintf(stderr, " %s", symbol(name));
-			cr_expect(reached[code][name] == 0 || in_set(row, name), "%s gave %s, which its row does not list",
-				  row->name, symbol(name));
-			cr_expect(reached[code][name] > 0 || !in_set(row, name), "%s: %s is listed and never reached",
-				  row->name, symbol(name));
+		for (unsigned name = 0; row != NULL && name < O_COUNT; name++) {
+			uint64_t count = reached.count[code][name];
+
+			cr_expect(count == 0 || kit_listed(row, name), "%s gave %s, which its row does not list",
+				  row->name, kit_outcome_symbol(name));
+			cr_expect(count > 0 || !kit_listed(row, name), "%s: %s is listed and never reached",
+				  row->name, kit_outcome_symbol(name));
 		}
-		fprintf(stderr, "\n");
 	}
+	cr_expect_eq(kit_table_print(&reached), 0);
 }
 
 static const char *
@@ -1007,8 +978,8 @@ Test(outcomes, of_two_reasons_to_refuse_the_earlier_check_wins, .timeout = 300)
 				unsigned name = attempt_run(&a);
 				const char *want = winner_of(kvms_op_row(a.op.code)->name, first->outcome, second->outcome);
 
-				cr_expect_str_eq(symbol(name), want, "%s (%s and %s): %s, not %s", op_text(&a.op),
-						 first->outcome, second->outcome, symbol(name), want);
+				cr_expect_str_eq(kit_outcome_symbol(name), want, "%s (%s and %s): %s, not %s", op_text(&a.op),
+						 first->outcome, second->outcome, kit_outcome_symbol(name), want);
 				pairs++;
 			}
 		}
@@ -1069,7 +1040,7 @@ Test(outcomes, of_duplicates_do_not_depend_on_the_length_of_the_list)
 		for (unsigned i = 0; i < count; i++)
 			ids[i] = count - i;
 		cr_assert_eq(kvms_dry_run(s, &op, &out), KVMS_DONE);
-		cr_assert_eq(out.name, O_ok, "%u ids: %s", count, symbol(out.name));
+		cr_assert_eq(out.name, O_ok, "%u ids: %s", count, kit_outcome_symbol(out.name));
 		for (unsigned i = 0; i + 1 < count; i++) {
 			uint64_t was = ids[count - 1];
 

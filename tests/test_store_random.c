@@ -9,6 +9,7 @@
  *
  *   KVMS_TEST_SCALE   percentage of all lengths
  *   KVMS_TEST_STEPS   length of the long walk alone (make check-long: 2000000)
+ *   KVMS_TEST_LIFE    steps of one store on it (20000)
  *   KVMS_TEST_PART    I/N: of the long walk, the I-th of N parts, from 1 on
  *   KVMS_TEST_SEED    another long walk
  */
@@ -183,7 +184,6 @@ Test(random_steps, in_many_young_stores_break_no_law)
 /* ---- The long walk -------------------------------------------------------------------------- */
 
 #define FULL_EVERY 100u
-#define LIFE 20000u /* steps of one store */
 #define ARCHS 5u
 #define LINES 64u
 
@@ -198,7 +198,7 @@ struct line {
 struct report {
 	struct kit_table table;
 	uint64_t by_arch[ARCHS];
-	uint64_t steps, stores, full_checks;
+	uint64_t steps, stores, full_checks, digests;
 };
 
 static uint64_t
@@ -252,6 +252,7 @@ live(const struct line *l, uint64_t seed, uint64_t steps, struct report *r)
 	r->by_arch[arch_of(s)] += steps;
 	r->full_checks += steps / FULL_EVERY + 1;
 	r->stores++;
+	r->digests += kvms_digest(s);
 	kvms_outcome_free(&out);
 	kvms_free(&s);
 }
@@ -259,11 +260,12 @@ live(const struct line *l, uint64_t seed, uint64_t steps, struct report *r)
 static void
 walk_line(const struct line *l, uint64_t seed, uint64_t steps, struct report *r)
 {
+	uint64_t life = environment("KVMS_TEST_LIFE", 20000);
 	struct timespec from;
 
 	clock_gettime(CLOCK_MONOTONIC, &from);
-	for (uint64_t done = 0; done < steps; done += LIFE)
-		live(l, ++seed * UINT64_C(0x9E3779B97F4A7C15), steps - done < LIFE ? steps - done : LIFE, r);
+	for (uint64_t done = 0; done < steps; done += life)
+		live(l, ++seed * UINT64_C(0x9E3779B97F4A7C15), steps - done < life ? steps - done : life, r);
 	fprintf(stderr, "%8" PRIu64 " steps, %6.0f a second: %s%s%s\n", steps, (double)steps / seconds_since(&from),
 		l->profile != NULL ? l->profile->name : "kit", ": ", l->config);
 }
@@ -303,7 +305,7 @@ report_print(const struct report *r)
 		fprintf(stderr, "%8" PRIu64 " %s\n", r->by_arch[arch], kvms_word(KVMS_ARCH, arch));
 	for (unsigned class = 0; class < KVMS_CLASSES; class++)
 		fprintf(stderr, "%8" PRIu64 " %s\n", by_class[class], kvms_class_word((enum kvms_class)class));
-	fprintf(stderr, "%8u cells never reached\n", never);
+	fprintf(stderr, "%8u cells never reached\nsum of the stores' digests 0x%016" PRIx64 "\n", never, r->digests);
 }
 
 /*

@@ -820,9 +820,9 @@ Test(bind, the_newest_binding_of_each_id_is_found)
 /* ---- Generator -------------------------------------------------------------------------------------- */
 
 static char *
-generate(uint64_t seed, uint64_t steps, const char *store)
+generate(uint64_t seed, uint64_t steps, const struct kvt_profile *profile, const char *store)
 {
-	struct kvt_gen gen = { .seed = seed, .steps = steps };
+	struct kvt_gen gen = { .seed = seed, .steps = steps, .profile = profile };
 	struct kvt_parser *p = kvt_parser_new("store");
 	struct kvt_line line;
 	char error[512] = "", *text;
@@ -848,8 +848,8 @@ Test(gen, the_same_seed_gives_the_same_trace_and_it_replays)
 
 	for (uint64_t seed = 1; seed <= 6; seed++) {
 		const char *store = stores[seed % 3];
-		char *one = generate(seed, 400, store), *two = generate(seed, 400, store);
-		char *other = generate(seed + 100, 400, store);
+		char *one = generate(seed, 400, NULL, store), *two = generate(seed, 400, NULL, store);
+		char *other = generate(seed + 100, 400, NULL, store);
 		struct play play = { 0 };
 		struct played played = play_text(&play, one);
 
@@ -865,19 +865,70 @@ Test(gen, the_same_seed_gives_the_same_trace_and_it_replays)
 	}
 }
 
-Test(gen, every_operation_is_drawn)
+/* Count in "ok" the ops of a trace that were ok; in "all" all of them. */
+static void
+count_ops(const char *text, unsigned *all, unsigned *ok)
 {
-	char *text = generate(3, 20000, "max_paddr=0x2000000 ncpu=2");
+	for (const char *line = text; line != NULL && *line != '\0'; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		size_t name = strcspn(line, " \n"), size = strcspn(line, "\n");
 
+		for (unsigned code = 1; name > 0 && code <= kvms_op_max(); code++) {
+			const struct kvms_row *row = kvms_op_row(code);
+
+			if (row == NULL || strlen(row->name) != name || strncmp(row->name, line, name) != 0)
+				continue;
+			all[code]++;
+			ok[code] += memmem(line, size, " -> ok", 6) != NULL;
+		}
+	}
+}
+
+Test(gen, every_profile_draws_every_architecture_and_replays)
+{
+	for (unsigned i = 0; kvt_profile_at(i) != NULL; i++)
+		for (uint64_t arch = 0; kvms_word(KVMS_ARCH, arch) != NULL; arch++) {
+			char store[64];
+			struct play play = { 0 };
+			unsigned all[256] = { 0 }, ok[256] = { 0 }, steps = 0, oks = 0;
+
+			snprintf(store, sizeof store, "arch=%s ncpu=2", kvms_word(KVMS_ARCH, arch));
+			char *text = generate(i, 500, kvt_profile_at(i), store);
+			struct played played = play_text(&play, text);
+
+			cr_expect_eq(played.result, KVT_PASSED, "%s on %s: %s", kvt_profile_at(i)->name, store,
+				     played.report);
+			count_ops(text, all, ok);
+			for (unsigned code = 1; code <= kvms_op_max(); code++) {
+				steps += all[code];
+				oks += ok[code];
+			}
+			cr_expect_eq(steps, 500);
+			cr_expect_gt(oks, 200, "%s on %s: %u", kvt_profile_at(i)->name, store, oks);
+			played_free(&played);
+			free(text);
+		}
+	cr_expect_null(kvt_profile_find("everything"));
+	cr_expect_eq(kvt_profile_find("lists")->ops[0], 'l');
+}
+
+/* Each of them by some profile also with success. */
+Test(gen, every_operation_is_drawn_and_is_ok)
+{
+	unsigned all[256] = { 0 }, ok[256] = { 0 };
+
+	for (unsigned i = 0; kvt_profile_at(i) != NULL; i++) {
+		char *text = generate(3, 12000, kvt_profile_at(i), "max_paddr=0x2000000 ncpu=2");
+
+		count_ops(text, all, ok);
+		free(text);
+	}
 	for (unsigned code = 1; code <= kvms_op_max(); code++) {
-		char line[128];
-
 		if (kvms_op_row(code) == NULL)
 			continue;
-		snprintf(line, sizeof line, "\n%s", kvms_op_row(code)->name);
-		cr_expect_not_null(strstr(text, line), "%s", kvms_op_row(code)->name);
+		cr_expect_gt(all[code], 20, "%s: %u", kvms_op_row(code)->name, all[code]);
+		cr_expect_gt(ok[code], 0, "%s", kvms_op_row(code)->name);
 	}
-	free(text);
 }
 
 /* ---- Comparison ------------------------------------------------------------------------------------- */
