@@ -74,7 +74,13 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl trace gen --seed 7 --steps 5000 arch=riscv64_sv48 -o random.kvt\n",
 	  OPT(output) | OPT(profile) | OPT(seed) | OPT(steps), 0, INT_MAX, kvmctl_trace_gen },
 	{ "help", "[TOPIC]", "explain a command, operation, request, outcome, law",
-	  "Topics beside those names: ops, requests, outcomes, laws, types, options.\n", 0, 0, 3, kvmctl_help },
+	  "Topics beside those names: ops, requests, outcomes, laws, types, options.\n", OPT(markdown), 0, 3,
+	  kvmctl_help },
+	{ "gaps", "[WORD]...", "where specification, kernel and model differ",
+	  "Lists the entries of docs/gaps.md, or those that hold every WORD, in whatever case.  Needs no daemon.\n"
+	  "\tkvmctl gaps tlb\n"
+	  "\tkvmctl gaps cursor_unmap count\n",
+	  0, 0, INT_MAX, kvmctl_gaps },
 	{ "version", "", "print the version", "", 0, 0, 0, kvmctl_version_show },
 };
 

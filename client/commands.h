@@ -67,6 +67,8 @@ enum kvmctl_status kvmctl_trace_gen(struct kvmctl *k);
 /* client/help.c */
 enum kvmctl_status kvmctl_help(struct kvmctl *k);
 enum kvmctl_status kvmctl_version_show(struct kvmctl *k);
+/* client/gaps.c */
+enum kvmctl_status kvmctl_gaps(struct kvmctl *k);
 
 /* Help on the program; on one command; on one operation or request. */
 void kvmctl_help_overview(FILE *out);

@@ -3,57 +3,13 @@
  * outcomes, laws.  Everything fits 80 columns.
  */
 #include "client/commands.h"
+#include "client/describe.h"
 #include "client/session.h"
 
 #include "trace/text.h"
 
 #include <limits.h>
 #include <string.h>
-
-#define WIDTH 79
-
-/*
- * Print "text" from column "at" on, broken between words; lines after the
- * first begin at "indent".
- */
-static void
-wrap(FILE *out, unsigned at, unsigned indent, const char *text)
-{
-	bool first = true;
-
-	while (*text != '\0') {
-		size_t length = strcspn(text, " ");
-
-		if (!first && at + 1 + length > WIDTH) {
-			fprintf(out, "\n%*s", (int)indent, "");
-			at = indent;
-		} else if (!first) {
-			fputc(' ', out);
-			at++;
-		}
-		fwrite(text, 1, length, out);
-		at += (unsigned)length;
-		text += length;
-		text += strspn(text, " ");
-		first = false;
-	}
-	fputc('\n', out);
-}
-
-/* "  NAME  TEXT", the text wrapped in a column of its own. */
-static void
-entry(FILE *out, const char *name, unsigned width, const char *text)
-{
-	unsigned at = (unsigned)strlen(name) + 2;
-
-	fprintf(out, "  %s", name);
-	if (at + 2 > width) {
-		fputc('\n', out);
-		at = 0;
-	}
-	fprintf(out, "%*s", (int)(width - at), "");
-	wrap(out, width, width, text);
-}
 
 /* ---- Options and commands ----------------------------------------------------------- */
 
@@ -70,7 +26,7 @@ option_entry(FILE *out, unsigned number)
 	else
 		snprintf(name, sizeof name, "%s--%s%s%s", letter, row->name, row->argument != 0 ? " " : "",
 			 row->metavar);
-	entry(out, name, 28, row->help);
+	kvmctl_entry(out, name, 28, row->help);
 }
 
 static void
@@ -115,13 +71,13 @@ kvmctl_help_overview(FILE *out)
 	      "usage: kvmctl [OPTION]... COMMAND [ARGUMENT]...\n\n"
 	      "Commands:\n",
 	      out);
-	entry(out, "OP [key=value ...]", 28, "one operation, e.g. frame-alloc meta=7");
-	entry(out, "REQUEST [key=value ...]", 28, "one question, e.g. who-holds paddr=0x1000");
+	kvmctl_entry(out, "OP [key=value ...]", 28, "one operation, e.g. frame-alloc meta=7");
+	kvmctl_entry(out, "REQUEST [key=value ...]", 28, "one question, e.g. who-holds paddr=0x1000");
 	for (unsigned i = 0; (c = kvmctl_command_row(i)) != NULL; i++) {
 		char name[80];
 
 		snprintf(name, sizeof name, "%s%s%s", c->name, c->synopsis[0] != '\0' ? " " : "", c->synopsis);
-		entry(out, name, 28, c->summary);
+		kvmctl_entry(out, name, 28, c->summary);
 	}
 	fputs("\n\"kvmctl help COMMAND\", \"kvmctl help OP\" explain one; \"kvmctl help ops\" and\n"
 	      "\"kvmctl help requests\" list what there is.\n\nOptions:\n",
@@ -148,7 +104,7 @@ details(FILE *out, const char *text)
 		if (example)
 			fprintf(out, "  %s\n", paragraph + 1);
 		else
-			wrap(out, 0, 0, paragraph);
+			kvmctl_wrap(out, 0, 0, paragraph);
 		text += length + (text[length] != '\0');
 	}
 }
@@ -159,7 +115,7 @@ void
 kvmctl_help_command(const struct kvmctl_command *command, FILE *out)
 {
 	fprintf(out, "kvmctl %s - ", command->name);
-	wrap(out, (unsigned)strlen(command->name) + 10, 2, command->summary);
+	kvmctl_wrap(out, (unsigned)strlen(command->name) + 10, 2, command->summary);
 	fprintf(out, "\nusage: kvmctl %s%s%s%s\n", command->name, command->options != 0 ? " [OPTION]..." : "",
 		command->synopsis[0] != '\0' ? " " : "", command->synopsis);
 	details(out, command->details);
@@ -176,124 +132,24 @@ kvmctl_help_command(const struct kvmctl_command *command, FILE *out)
 
 /* ---- Operations and requests --------------------------------------------------------- */
 
-/* How a value of each type is written. */
-static const char *const type_texts[KVMS_TYPES] = {
-	[KVMS_DEC] = "number",
-	[KVMS_HEX] = "number, hex",
-	[KVMS_DIGEST] = "16 hex digits",
-	[KVMS_CPU] = "number of a simulated CPU, from 0",
-	[KVMS_TABLE] = "kernel, or the id of a vm_space",
-	[KVMS_TABLE_ALL] = "all, kernel, or the id of a vm_space",
-	[KVMS_FLAGS] = "letters of rwxad, - = none",
-	[KVMS_PROP] = "FLAGS:CACHE[+user][+global][+avail2], e.g. rw:wb",
-	[KVMS_RC] = "number, unused or unique",
-	[KVMS_BYTES] = "hex digits in memory order, - = none",
-	[KVMS_CPUS] = "list of CPUs [0,1,...]",
-	[KVMS_PADDRS] = "list of physical addresses [0x1000,...]",
-	[KVMS_RANGE] = "START..END",
-	[KVMS_RANGES] = "[START..END,...]",
-	[KVMS_VMALLOC] = "START..END or [START..END,...]",
-	[KVMS_LEVELS] = "list of LEVEL:NODE:INDEX:WORD from the root down",
-	[KVMS_MAPPINGS] = "list of TABLE:VA",
-	[KVMS_REVERSE] = "list of TABLE:VA:LEVEL:tracked|untracked",
-	[KVMS_AREAS] = "list of ID:START..END",
-	[KVMS_STALE] = "list of CPU:TABLE:VA:PADDR",
-	[KVMS_LAWS] = "ok, or the laws that are broken",
-};
-
-/* What a field of each name counts or means, everywhere. */
-static const struct {
-	const char *names; /* each with a blank before and behind */
-	const char *text;
-} meanings[] = {
-	{ " paddr va start end paddr_start paddr_end ", "byte address" },
-	{ " max_paddr ", "bytes of physical memory: a multiple of 4096, 0x200000 to 2^46 (riscv64_sv39: 2^37)" },
-	{ " len size offset area_size map_offset max remain avail copied ", "bytes" },
-	{ " count pages leaves subtrees remote flushed nodes_allocated nodes_freed ", "count" },
-	{ " level guard_level ", "1 = 4 KiB pages" },
-	{ " max_level ", "largest page level to use, 0 = any" },
-	{ " h ", "handles" },
-	{ " p ", "mappings" },
-	{ " c ", "segments covering it" },
-	{ " k ", "references kept by flush queues" },
-	{ " u ", "unique handles" },
-	{ " l ", "list links" },
-	{ " rc_max ", "largest reference count, 1 to 2^63-1" },
-	{ " ncpu ", "simulated CPUs, 1 to 64" },
-	{ " vmalloc ", "where kernel areas go, inside the kernel half; areas are allocated in the first range" },
-	{ " kernel ", "the kernel image, physical; used with boot=full" },
-	{ " reserve ", "physical memory reserved from the start" },
-	{ " mmio ", "physical memory that is device memory from the start" },
-};
-
-static const char *
-meaning_of(const char *name)
-{
-	char padded[48];
-
-	snprintf(padded, sizeof padded, " %s ", name);
-	for (size_t i = 0; i < sizeof meanings / sizeof meanings[0]; i++)
-		if (strstr(meanings[i].names, padded) != NULL)
-			return meanings[i].text;
-	return NULL;
-}
-
-static const char *
-kind_name(enum kvms_kind kind)
-{
-	static const char *const names[KVMS_ID_KINDS] = {
-		[KVMS_ID_FRAME] = "frame", [KVMS_ID_SEGMENT] = "segment",   [KVMS_ID_UNIQUE] = "unique frame",
-		[KVMS_ID_LIST] = "list",   [KVMS_ID_VM_SPACE] = "vm_space", [KVMS_ID_CURSOR] = "cursor",
-		[KVMS_ID_AREA] = "area",   [KVMS_ID_READER] = "reader",     [KVMS_ID_WRITER] = "writer",
-		[KVMS_ID_IOMEM] = "iomem",
-	};
-
-	return (unsigned)kind < KVMS_ID_KINDS && names[kind] != NULL ? names[kind] : "object";
-}
-
-/* The type of a field in words, words of an enumeration joined by |. */
 static void
-type_text(struct kvt_buffer *b, const struct kvms_field *f)
-{
-	const char *word;
-	uint64_t value;
-
-	if (f->type == KVMS_ID)
-		kvt_putf(b, "id of a%s %s",
-			 f->created                                      ? " new"
-			 : strchr("aiou", kind_name(f->kind)[0]) != NULL ? "n"
-									 : "",
-			 kind_name(f->kind));
-	else if (f->type == KVMS_IDS)
-		kvt_putf(b, "list of %s ids [1,2,...]", kind_name(f->kind));
-	else if (kvms_word_at(f->type, 0, &value) != NULL)
-		for (unsigned i = 0; (word = kvms_word_at(f->type, i, &value)) != NULL; i++)
-			kvt_putf(b, "%s%s", i > 0 ? "|" : "", word);
-	else
-		kvt_puts(b, type_texts[f->type] != NULL ? type_texts[f->type] : "value");
-}
-
-static void
-field_entry(FILE *out, const struct kvms_field *f, bool is_argument)
+field_entry(FILE *out, const struct kvms_row *row, const struct kvms_field *f, bool is_argument)
 {
 	struct kvt_buffer b = { 0 };
-	const char *meaning = meaning_of(f->name);
+	const char *meaning = kvms_field_meaning(row, f);
 
 	if (meaning != NULL)
 		kvt_puts(&b, meaning);
-	if (meaning != NULL && f->type == KVMS_HEX)
-		kvt_puts(&b, ", hex");
-	else if (meaning == NULL || f->type != KVMS_DEC) {
+	if (meaning == NULL || (f->type != KVMS_DEC && f->type != KVMS_HEX)) {
 		kvt_puts(&b, meaning != NULL ? "; " : "");
-		type_text(&b, f);
-	}
-	if (is_argument && f->has_default && f->type == KVMS_VMALLOC)
-		kvt_puts(&b, "; default: the architecture's");
-	else if (is_argument && f->has_default && f->type != KVMS_RANGE) {
+		kvmctl_describe_type(&b, f);
+	} else if (f->type == KVMS_HEX && !is_argument)
+		kvt_puts(&b, "; hex");
+	if (f->has_default && f->type != KVMS_RANGE) {
 		kvt_puts(&b, "; default ");
-		kvt_print_value(&b, f->type, f->value, NULL);
+		kvmctl_describe_default(&b, f);
 	}
-	entry(out, f->name, 20, kvt_buffer_text(&b));
+	kvmctl_entry(out, f->name, 20, kvt_buffer_text(&b));
 	kvt_buffer_free(&b);
 }
 
@@ -301,7 +157,7 @@ static void
 arguments(FILE *out, const struct kvms_row *row)
 {
 	for (unsigned i = 0; i < row->args_count; i++)
-		field_entry(out, &row->args[i], true);
+		field_entry(out, row, &row->args[i], true);
 }
 
 static void
@@ -312,7 +168,7 @@ outcome_entry(FILE *out, unsigned name)
 	snprintf(shown, sizeof shown, "%-5s  %s%s%s", kvms_class_word(kvms_outcome_class(name)),
 		 kvms_outcome_name(name), kvms_outcome_cause(name) != NULL ? " cause=" : "",
 		 kvms_outcome_cause(name) != NULL ? kvms_outcome_cause(name) : "");
-	entry(out, shown, 36, kvms_outcome_meaning(name));
+	kvmctl_entry(out, shown, 36, kvms_outcome_meaning(name));
 }
 
 static void
@@ -330,7 +186,7 @@ usage_row(FILE *out, const struct kvms_row *row)
 		kvt_putf(&b, f->has_default ? " [%s=...]" : " %s=...", f->name);
 	}
 	fputs("\nusage: kvmctl ", out);
-	wrap(out, 14, 16, kvt_buffer_text(&b));
+	kvmctl_wrap(out, 14, 16, kvt_buffer_text(&b));
 	kvt_buffer_free(&b);
 }
 
@@ -338,22 +194,24 @@ void
 kvmctl_help_row(const struct kvms_row *row, bool is_request, FILE *out)
 {
 	fprintf(out, "%s - ", row->name);
-	wrap(out, (unsigned)strlen(row->name) + 3, 2, row->summary);
+	kvmctl_wrap(out, (unsigned)strlen(row->name) + 3, 2, row->summary);
 	usage_row(out, row);
+	fputc('\n', out);
+	kvmctl_wrap(out, 0, 0, row->effect);
 	if (row->args_count > 0)
 		fputs("\nArguments:\n", out);
 	arguments(out, row);
 	if (row->results_count > 0)
 		fputs("\nResults, as far as they apply:\n", out);
 	for (unsigned i = 0; i < row->results_count; i++)
-		field_entry(out, &row->results[i], false);
-	if (is_request) {
-		fputs("\nA request: it changes nothing.\n", out);
-		return;
-	}
-	fputs("\nOutcomes (anything but ok leaves the store as it was):\n", out);
+		field_entry(out, row, &row->results[i], false);
+	fputs(is_request ? "\nOutcomes of this request, which changes nothing:\n"
+			 : "\nOutcomes (anything but ok leaves the store as it was):\n",
+	      out);
 	for (unsigned k = 0, name; (name = kvms_row_outcome(row, k)) != UINT_MAX; k++)
 		outcome_entry(out, name);
+	if (is_request)
+		return;
 	if (kvmctl_row_opens(row)) {
 		fputs("\nIn a daemon the cursor ends with the call that opens it.  Options:\n", out);
 		option_entry(out, OPTION_detached);
@@ -361,6 +219,8 @@ kvmctl_help_row(const struct kvms_row *row, bool is_request, FILE *out)
 	}
 	if (row->mirrors[0] != '\0')
 		fprintf(out, "\nUpstream: %s\n", row->mirrors);
+	else
+		fputs("\nUpstream has no such operation; \"kvmctl gaps\" says why it is here.\n", out);
 }
 
 /* ---- Topics ------------------------------------------------------------------------------ */
@@ -375,7 +235,7 @@ list_rows(FILE *out, bool requests)
 		const struct kvms_row *row = requests ? kvms_request_row(code) : kvms_op_row(code);
 
 		if (row != NULL)
-			entry(out, row->name, 34, row->summary);
+			kvmctl_entry(out, row->name, 34, row->summary);
 	}
 	fprintf(out, "\n\"kvmctl help %s\" explains one.\n", requests ? "REQUEST" : "OP");
 }
@@ -400,7 +260,7 @@ list_laws(FILE *out)
 {
 	fputs("Laws: what holds in every state.  \"kvmctl check\" tries them all.\n", out);
 	for (unsigned law = 0; law < kvms_law_max(); law++)
-		entry(out, kvms_law_name(law), 30, kvms_law_text(law));
+		kvmctl_entry(out, kvms_law_name(law), 30, kvms_law_text(law));
 }
 
 static void
@@ -412,11 +272,11 @@ list_types(FILE *out)
 	static const char *const names[] = { "table", "flags", "property", "bytes", "range", "ranges" };
 
 	fputs("How values are written:\n", out);
-	entry(out, "number, address", 20, "decimal, or 0x and hex digits");
-	entry(out, "id", 20, "number of an object; each kind counts from 1 and uses no number twice");
-	entry(out, "list", 20, "[1,2,3] without blanks, [] if empty");
+	kvmctl_entry(out, "number, address", 20, "decimal, or 0x and hex digits");
+	kvmctl_entry(out, "id", 20, "number of an object; each kind counts from 1 and uses no number twice");
+	kvmctl_entry(out, "list", 20, "[1,2,3] without blanks, [] if empty");
 	for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++)
-		entry(out, names[i], 20, type_texts[shown[i]]);
+		kvmctl_entry(out, names[i], 20, kvmctl_type_text(shown[i]));
 	fputs("\nFlags: r read, w write, x execute, a accessed, d dirty.\n"
 	      "Cache: uc uncached, wc write-combining, wp write-protected, wt write-through,\n"
 	      "wb write-back.\n",
@@ -464,7 +324,7 @@ help_prefix(const char *word)
 
 		if (row == NULL || strncmp(row->name, word, length) != 0)
 			continue;
-		entry(stdout, row->name, 34, row->summary);
+		kvmctl_entry(stdout, row->name, 34, row->summary);
 		found = true;
 	}
 	return found;
@@ -498,7 +358,7 @@ help_law(const char *word)
 	for (unsigned law = 0; law < kvms_law_max(); law++) {
 		if (strcmp(kvms_law_name(law), word) != 0)
 			continue;
-		entry(stdout, word, (unsigned)strlen(word) + 4, kvms_law_text(law));
+		kvmctl_entry(stdout, word, (unsigned)strlen(word) + 4, kvms_law_text(law));
 		return true;
 	}
 	return false;
@@ -575,6 +435,10 @@ complain_topic(const char *word)
 enum kvmctl_status
 kvmctl_help(struct kvmctl *k)
 {
+	if (k->option[OPTION_markdown] != NULL) {
+		kvmctl_manual(stdout);
+		return KVMCTL_OK;
+	}
 	if (k->argc == 0) {
 		kvmctl_help_overview(stdout);
 		return KVMCTL_OK;

@@ -30,7 +30,7 @@
 #define KVMS_OP(code, name, args, results, outs, moves, mirrors, summary)                                              \
 	FIELDS_OF(op_has_, Kvmstore__Op, name, args)                                                                   \
 	FIELDS_OF(op_gives_, Kvmstore__OpResult, name, results)
-#define KVMS_REQUEST(code, name, args, results, summary)                                                               \
+#define KVMS_REQUEST(code, name, args, results, outs, summary)                                                         \
 	FIELDS_OF(request_has_, Kvmstore__Inspect, name, args)                                                         \
 	FIELDS_OF(request_gives_, Kvmstore__InspectResult, name, results)
 #include "store/ops.def"
@@ -59,7 +59,7 @@ union op_codes {
 #undef KVMS_OP
 };
 union request_codes {
-#define KVMS_REQUEST(code, name, args, results, summary) char name[code + 1];
+#define KVMS_REQUEST(code, name, args, results, outs, summary) char name[code + 1];
 #include "store/requests.def"
 #undef KVMS_REQUEST
 };

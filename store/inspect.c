@@ -53,7 +53,7 @@ kvms_outcome_free(struct kvms_outcome *out)
 	payload_add(s, out, (const uint64_t[]){ __VA_ARGS__ },                                                         \
 		    sizeof((const uint64_t[]){ __VA_ARGS__ }) / sizeof(uint64_t))
 
-#define KVMS_REQUEST(code, name, args, results, summary) static INSPECT(name);
+#define KVMS_REQUEST(code, name, args, results, outs, summary) static INSPECT(name);
 #include "store/requests.def"
 #undef KVMS_REQUEST
 
@@ -357,7 +357,7 @@ static INSPECT(digest)
 
 /* ---- Dispatch ------------------------------------------------------------------------ */
 
-#define KVMS_REQUEST(code, name, args, results, summary)                                                               \
+#define KVMS_REQUEST(code, name, args, results, outs, summary)                                                         \
 	static unsigned do_##name(struct kvms *s, const struct kvms_op *op, struct kvms_outcome *out)                  \
 	{                                                                                                              \
 		return inspect_##name(s, (const void *)op->arg, (void *)out->field, out);                              \
@@ -366,7 +366,7 @@ static INSPECT(digest)
 #undef KVMS_REQUEST
 
 static unsigned (*const handlers[])(struct kvms *, const struct kvms_op *, struct kvms_outcome *) = {
-#define KVMS_REQUEST(code, name, args, results, summary) [code] = do_##name,
+#define KVMS_REQUEST(code, name, args, results, outs, summary) [code] = do_##name,
 #include "store/requests.def"
 #undef KVMS_REQUEST
 };

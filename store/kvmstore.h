@@ -139,7 +139,11 @@ struct kvms_row {
 	unsigned results_count;
 	const char *mirrors; /* upstream partner, "" if none */
 	const char *summary; /* one sentence */
+	const char *effect;  /* what changes, or what a request answers: sentences; names in backquotes */
 };
+
+/* What an argument or result of a row counts or means, with its unit: half a sentence; NULL if its type says it all. */
+const char *kvms_field_meaning(const struct kvms_row *row, const struct kvms_field *field);
 
 /* Words per element of a list type; 0 for scalars, and for BYTES (packed). */
 unsigned kvms_type_arity(enum kvms_type type);
@@ -208,8 +212,8 @@ const char *kvms_outcome_meaning(unsigned name);
 const char *kvms_class_word(enum kvms_class c);
 
 /*
- * The outcomes an operation may give, ok among them: the k-th one's number,
- * k = 0, 1, ..., or UINT_MAX past the end.  "row" must be an operation's.
+ * The outcomes an operation or request may give, ok among them: the k-th one's
+ * number, k = 0, 1, ..., or UINT_MAX past the end.
  */
 unsigned kvms_row_outcome(const struct kvms_row *row, unsigned k);
 

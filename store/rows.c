@@ -17,13 +17,25 @@
 	static const struct kvms_field op_args_##name[] = { args { NULL, 0, 0, false, false, 0 } };                    \
 	static const struct kvms_field op_results_##name[] = { results { NULL, 0, 0, false, false, 0 } };              \
 	static const uint8_t op_outs_##name[] = { outs 0 };
-#define KVMS_REQUEST(code, name, args, results, summary)                                                               \
+#define KVMS_REQUEST(code, name, args, results, outs, summary)                                                         \
 	static const struct kvms_field request_args_##name[] = { args { NULL, 0, 0, false, false, 0 } };               \
-	static const struct kvms_field request_results_##name[] = { results { NULL, 0, 0, false, false, 0 } };
+	static const struct kvms_field request_results_##name[] = { results { NULL, 0, 0, false, false, 0 } };         \
+	static const uint8_t request_outs_##name[] = { outs 0 };
 #include "store/ops.def"
 #include "store/requests.def"
 #undef KVMS_OP
 #undef KVMS_REQUEST
+
+/* What a row does, once for each row: a name without one, or of no row, does not compile. */
+#define KVMS_EFFECT(name, text)                                                                                        \
+	_Static_assert(OP_##name > 0, #name);                                                                          \
+	static const char op_effect_##name[] = text;
+#define KVMS_ANSWER(name, text)                                                                                        \
+	_Static_assert(REQ_##name > 0, #name);                                                                         \
+	static const char request_effect_##name[] = text;
+#include "store/effects.def"
+#undef KVMS_EFFECT
+#undef KVMS_ANSWER
 
 static const struct kvms_field store_keys[] = {
 #include "store/config.def"
@@ -34,15 +46,15 @@ static const struct kvms_field store_keys[] = {
 static const struct kvms_row op_rows[] = {
 #define KVMS_OP(code, name, args, results, outs, moves, mirrors, summary)                                              \
 	[code] = { code, #name, op_args_##name, COUNT(op_args_##name) - 1, op_results_##name,                          \
-		   COUNT(op_results_##name) - 1, mirrors, summary },
+		   COUNT(op_results_##name) - 1, mirrors, summary, op_effect_##name },
 #include "store/ops.def"
 #undef KVMS_OP
 };
 
 static const struct kvms_row request_rows[] = {
-#define KVMS_REQUEST(code, name, args, results, summary)                                                               \
+#define KVMS_REQUEST(code, name, args, results, outs, summary)                                                         \
 	[code] = { code, #name, request_args_##name, COUNT(request_args_##name) - 1, request_results_##name,           \
-		   COUNT(request_results_##name) - 1, "", summary },
+		   COUNT(request_results_##name) - 1, "", summary, request_effect_##name },
 #include "store/requests.def"
 #undef KVMS_REQUEST
 };
@@ -53,13 +65,19 @@ static const uint8_t *const op_outs[] = {
 #undef KVMS_OP
 };
 
+static const uint8_t *const request_outs[] = {
+#define KVMS_REQUEST(code, name, args, results, outs, summary) [code] = request_outs_##name,
+#include "store/requests.def"
+#undef KVMS_REQUEST
+};
+
 static const struct kvms_row store_row = { 0, "store", store_keys, COUNT(store_keys), NULL, 0, "",
-					   "configuration, fixed when a store is created" };
+					   "configuration, fixed when a store is created", "" };
 
 #define KVMS_OP(code, name, args, results, outs, moves, mirrors, summary)                                              \
 	_Static_assert(COUNT(op_args_##name) - 1 <= KVMS_ARGS_MAX, #name ": too many arguments");                      \
 	_Static_assert(COUNT(op_results_##name) - 1 <= KVMS_FIELDS_MAX, #name ": too many results");
-#define KVMS_REQUEST(code, name, args, results, summary)                                                               \
+#define KVMS_REQUEST(code, name, args, results, outs, summary)                                                         \
 	_Static_assert(COUNT(request_args_##name) - 1 <= KVMS_ARGS_MAX, #name ": too many arguments");                 \
 	_Static_assert(COUNT(request_results_##name) - 1 <= KVMS_FIELDS_MAX, #name ": too many results");
 #include "store/ops.def"
@@ -266,6 +284,29 @@ kvms_result_index(const struct kvms_row *row, const char *name)
 	return field_index(row->results, row->results_count, name);
 }
 
+const char *
+kvms_field_meaning(const struct kvms_row *row, const struct kvms_field *field)
+{
+	static const struct {
+		const char *row, *field, *text;
+	} meanings[] = {
+#define KVMS_MEANING(row, field, text) { row, field, text },
+#include "store/fields.def"
+#undef KVMS_MEANING
+	};
+	const char *found = NULL;
+
+	for (size_t i = 0; i < COUNT(meanings); i++) {
+		if (strcmp(meanings[i].field, field->name) != 0)
+			continue;
+		if (strcmp(meanings[i].row, row->name) == 0)
+			return meanings[i].text;
+		if (meanings[i].row[0] == '\0')
+			found = meanings[i].text;
+	}
+	return found;
+}
+
 /* ---- Outcomes ------------------------------------------------------------ */
 
 static const struct {
@@ -346,12 +387,16 @@ argument_outcome(const struct kvms_field *arg)
 {
 	if (arg->type == KVMS_CPU)
 		return O_unknown_cpu;
+	if (arg->type == KVMS_TABLE || arg->type == KVMS_TABLE_ALL)
+		return O_unknown_vm_space;
 	return arg->type == KVMS_ID || arg->type == KVMS_IDS ? unknown_outcome(arg->kind) : O_ok;
 }
 
 unsigned
 kvms_row_outcome(const struct kvms_row *row, unsigned k)
 {
+	bool is_request = kvms_request_row(row->code) == row;
+
 	if (k-- == 0)
 		return O_ok;
 	for (unsigned i = 0; i < row->args_count; i++) {
@@ -360,7 +405,7 @@ kvms_row_outcome(const struct kvms_row *row, unsigned k)
 		if (name != O_ok && k-- == 0)
 			return name;
 	}
-	for (const uint8_t *out = op_outs[row->code]; *out != O_ok; out++)
+	for (const uint8_t *out = is_request ? request_outs[row->code] : op_outs[row->code]; *out != O_ok; out++)
 		if (k-- == 0)
 			return *out;
 	return UINT_MAX;

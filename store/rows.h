@@ -16,7 +16,7 @@ enum kvms_opcode {
 };
 
 enum kvms_request_code {
-#define KVMS_REQUEST(code, name, args, results, summary) REQ_##name = code,
+#define KVMS_REQUEST(code, name, args, results, outs, summary) REQ_##name = code,
 #include "store/requests.def"
 #undef KVMS_REQUEST
 };
@@ -51,7 +51,7 @@ enum kvms_config_key {
 	struct reply_##name {                                                                                          \
 		results                                                                                                \
 	};
-#define KVMS_REQUEST(code, name, args, results, summary)                                                               \
+#define KVMS_REQUEST(code, name, args, results, outs, summary)                                                         \
 	struct args_request_##name {                                                                                   \
 		args                                                                                                   \
 	};                                                                                                             \
