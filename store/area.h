@@ -15,9 +15,6 @@ uint64_t area_new(struct kvms *s, uint64_t start, uint64_t end);
 /* The area ends and its addresses are free again. */
 void area_free(struct kvms *s, uint64_t id);
 
-/* Id of the area that holds va, or 0. */
-uint64_t area_at(const struct kvms *s, uint64_t va);
-
 /* Map frames one after the other at the cursor, consuming their handles; O_frames_exceed_area at its end. */
 unsigned map_frames(struct kvms *s, struct cursor *c, const uint64_t *frames, uint64_t count, uint64_t prop);
 

@@ -86,14 +86,6 @@ area_free(struct kvms *s, uint64_t id)
 		va_free(s, area.start, area.end);
 }
 
-uint64_t
-area_at(const struct kvms *s, uint64_t va)
-{
-	const struct extent *e = extent_below(s, SET_AREAS, va);
-
-	return e != NULL && va < e->end ? e->id : 0;
-}
-
 /* ---- Mapping into a new area -------------------------------------------------- */
 
 /* Each frame in order: a tracked leaf at level 1; the handle's reference becomes the mapping's. */
