@@ -48,6 +48,11 @@ run 0 --check
 except 'store/apply.c: walk_of_nothing() -- why'
 run 1 --check
 says 'exceptions:3: store/apply.c has no walk_of_nothing()'
+except 'store/apply.c: run(): return KVMS_BROKEN; -- a line of a function'
+run 0 --check
+except 'store/apply.c: run(): no such text, ever -- why'
+run 1 --check
+says 'has no no such text'
 except 'store/apply.c: no such text, ever -- why'
 run 1 --check
 says 'has no no such text'

@@ -187,6 +187,27 @@ Test(kept_subtrees, come_back_from_a_saved_state)
 	kvms_free(&s);
 }
 
+/* A kept node that has no level, or is none, is as good as no node: its frames' counts do not add up. */
+Test(kept_subtrees, that_are_damaged_do_not_come_back)
+{
+	struct kvms *s = with_kept_subtrees(), *again;
+	struct saved *saved;
+	uint64_t slot;
+
+	kit_ok(s, "cursor_open_mut vm_space=1 start=0x0 end=0x100000000");
+	kit_ok(s, "cursor_unmap cursor=6 len=0x80000000");
+	slot = KEPT(s, CPU(s, 0)->kept_first)->paddr / PAGE;
+	saved = save(s);
+	for (unsigned i = 0; i < saved->elements; i++)
+		if (saved->words[i][0] == 4 && saved->words[i][1] == slot)
+			saved->words[i][2] = 0;
+	again = restored(saved, "ncpu=2");
+	cr_expect_null(again);
+	kvms_free(&again);
+	free(saved);
+	kvms_free(&s);
+}
+
 /* The element with this tag, the n-th one. */
 static uint64_t *
 element(struct saved *saved, uint64_t tag, unsigned n)
@@ -264,7 +285,7 @@ Test(saved, state_with_an_impossible_element_is_refused)
 	free(saved);
 	/* areas: not inverted, not over another */
 	refused(s, 14, 0, 3, 0);
-	refused(s, 14, 1, 2, area_start);
+	refused(s, 14, 1, 3, area_start + 0x1000);
 	/* I/O entries: of a space that is there, numbered without gaps */
 	refused(s, 11, 0, 1, 7);
 	refused(s, 11, 0, 2, 2);
@@ -272,9 +293,10 @@ Test(saved, state_with_an_impossible_element_is_refused)
 	refused(s, 13, 0, 1, 7);
 	refused(s, 13, 0, 7, 2);
 	/* CPUs: kept references are frames or nodes, page-aligned, below max_paddr */
-	refused(s, 20, 0, 9, 3);
-	refused(s, 20, 0, 10, 0x1001);
-	refused(s, 20, 0, 10, UINT64_C(1) << 40);
+	refused(s, 20, 0, 11, 3);
+	refused(s, 20, 0, 11, 2);
+	refused(s, 20, 0, 12, 0x1001);
+	refused(s, 20, 0, 12, UINT64_C(1) << 40);
 	/* entries of TLBs: of a CPU and a table that are there, of a size there is, not over another */
 	refused(s, 21, 0, 1, 2);
 	refused(s, 21, 0, 2, 9);
@@ -400,6 +422,28 @@ Test(ids, of_a_long_run_cost_what_is_alive)
 	kvms_free(&s);
 }
 
+/* Ids that end in the order they were made: of the memory they took a little is kept for the next ones. */
+Test(ids, that_end_give_their_memory_back)
+{
+	struct kvms *s = kit_new("ncpu=1");
+	struct kvms_op clone = kit_op("frame_clone frame=1"), drop = kit_op("frame_drop frame=1");
+	struct kvms_outcome out = { .name = O_ok };
+
+	kvms_set_check(s, KVMS_CHECK_OFF, 1);
+	kit_ok(s, "frame_from_unused paddr=0x1000");
+	for (unsigned i = 0; i < 20 * ID_FANOUT; i++)
+		cr_assert_eq(kvms_apply(s, &clone, &out), KVMS_DONE);
+	for (unsigned i = 0; i < 20 * ID_FANOUT; i++) {
+		drop.arg[0] = i + 1;
+		cr_assert_eq(kvms_apply(s, &drop, &out), KVMS_DONE);
+	}
+	cr_expect_leq(s->ids[KVMS_ID_FRAME].spare_count, 8);
+	kit_see(s, "ok frames=[10241] segments=[] uniques=[] lists=[] mappings=[] queues=[]", "who_holds paddr=0x1000");
+	kit_sound(s);
+	kvms_outcome_free(&out);
+	kvms_free(&s);
+}
+
 /* What a huge step needed to be undone is given back after it. */
 Test(steps, of_a_million_frames_keep_no_log)
 {
@@ -468,6 +512,24 @@ Test(damage, to_a_root_is_found)
 	s = kit_new("ncpu=1");
 	s->slot[s->live.kernel_root / PAGE].level = 0;
 	finds(s, "pt.child_level");
+}
+
+Test(damage, to_the_usage_of_a_slot_is_found)
+{
+	struct kvms *s = kit_new("ncpu=1");
+
+	kit_ok(s, "frame_from_unused paddr=0x1000");
+	s->slot[1].usage = 99;
+	finds(s, "slot.kind_matches_usage");
+}
+
+Test(damage, to_the_id_that_is_no_id_is_found)
+{
+	struct kvms *s = kit_new("ncpu=1");
+
+	kit_ok(s, "frame_from_unused paddr=0x1000");
+	((struct record *)record_raw(s, KVMS_ID_FRAME, 0))->live = true;
+	finds(s, "region.ids_below_next");
 }
 
 Test(damage, to_a_tlb_entry_is_found)
