@@ -55,7 +55,8 @@ Test(kept_subtrees, of_every_height_live_until_the_queue_is_empty)
 	kit_want(s, "block ipi_pending cpu=0", "flush_sync cursor=6");
 	/* more than 31 pages are everything: all 5 entries go */
 	kit_want(s, "ok flushed=5 nodes_freed=6", "ipi_deliver cpu=0");
-	kit_see(s, "ok rc=unused usage=Unused kind=none meta=0x0 in_list=0 h=0 p=0 c=0 k=0 u=0 l=0", "frame paddr=0x3000");
+	kit_see(s, "ok rc=unused usage=Unused kind=none meta=0x0 in_list=0 h=0 p=0 c=0 k=0 u=0 l=0",
+		"frame paddr=0x3000");
 	kit_ok(s, "flush_sync cursor=6");
 	kit_sound(s);
 	kvms_free(&s);
@@ -468,7 +469,8 @@ cannot_boot(const char *key, const char *config)
 {
 	const char *why = kit_refusal("%s", config);
 
-	cr_expect(strncmp(why, key, strlen(key)) == 0 && why[strlen(key)] == ':', "%s: \"%s\", not %s", config, why, key);
+	cr_expect(strncmp(why, key, strlen(key)) == 0 && why[strlen(key)] == ':', "%s: \"%s\", not %s", config, why,
+		  key);
 }
 
 Test(boot, of_a_machine_without_room_is_refused)
