@@ -635,6 +635,19 @@ settle(struct kvms *s)
 		settle_cursor(s, id);
 }
 
+/* Every address space has its root among the nodes that were given. */
+static bool
+roots_are_there(const struct kvms *s)
+{
+	for (uint64_t id = record_next(s, KVMS_ID_VM_SPACE, 1); id != 0; id = record_next(s, KVMS_ID_VM_SPACE, id + 1)) {
+		uint64_t root = VM_SPACE(s, id)->root;
+
+		if (root >= s->max_paddr || s->slot[root / PAGE].place_table != id + 1)
+			return false;
+	}
+	return true;
+}
+
 bool
 kvms_restore_end(struct kvms *s, uint64_t steps, uint64_t digest, char *why, size_t size)
 {
@@ -645,9 +658,8 @@ kvms_restore_end(struct kvms *s, uint64_t steps, uint64_t digest, char *why, siz
 	for (uint64_t cpu = 0; cpu < s->ncpu; cpu++)
 		if (CPU(s, cpu) == NULL)
 			return refuse(why, size, "the state lacks a CPU");
-	for (uint64_t id = record_next(s, KVMS_ID_VM_SPACE, 1); id != 0; id = record_next(s, KVMS_ID_VM_SPACE, id + 1))
-		if (s->slot[VM_SPACE(s, id)->root / PAGE].place_table != id + 1)
-			return refuse(why, size, "an address space has no root");
+	if (!roots_are_there(s))
+		return refuse(why, size, "an address space has no root");
 	s->can_leave = true;
 	if (setjmp(s->nomem) != 0) {
 		s->can_leave = false;
