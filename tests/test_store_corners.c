@@ -239,6 +239,8 @@ with_everything(void)
 	kit_ok(s, "cursor_map cursor=1 frame=1 prop=rw:wb+user");
 	kit_ok(s, "cursor_map cursor=1 frame=2 prop=rw:wb+user");
 	kit_ok(s, "cursor_map_iomem cursor=1 iomem=1 prop=rw:uc+user len=0x1000");
+	kit_ok(s, "iomem_acquire start=0xfec02000 end=0xfec03000");
+	kit_ok(s, "cursor_map_iomem cursor=1 iomem=2 prop=rw:uc+user len=0x1000");
 	kit_ok(s, "tlb_fill cpu=0 va=0x1000");
 	kit_ok(s, "tlb_fill cpu=0 va=0x2000");
 	kit_ok(s, "tlb_fill cpu=1 va=0x3000");
@@ -303,6 +305,43 @@ Test(saved, state_with_an_impossible_element_is_refused)
 	refused(s, 21, 0, 2, 9);
 	refused(s, 21, 0, 4, 0x3000);
 	refused(s, 21, 1, 3, entry_va);
+	kvms_free(&s);
+}
+
+/* Places of roots: every space has its own, and no table has two. */
+Test(saved, state_with_roots_out_of_place_is_refused)
+{
+	struct kvms *s = with_everything(), *again;
+
+	for (uint64_t table = 0; table <= 1; table++) {
+		struct saved *saved = save(s);
+
+		for (unsigned i = 0; i < saved->nodes; i++)
+			if (saved->node[i].level == 4)
+				saved->node[i].table = table;
+		again = restored(saved, "ncpu=2");
+		cr_expect_null(again, "all roots belong to table %" PRIu64, table);
+		kvms_free(&again);
+		free(saved);
+	}
+	kvms_free(&s);
+}
+
+/* The root of an empty space is missed too, though no word leads to it. */
+Test(saved, state_without_the_root_of_a_space_is_refused)
+{
+	struct kvms *s = kit_new("ncpu=2"), *again;
+	struct saved *saved;
+
+	kit_ok(s, "vm_space_new");
+	saved = save(s);
+	for (unsigned i = 0; i < saved->nodes; i++)
+		if (saved->node[i].table == 1)
+			saved->node[i] = saved->node[--saved->nodes];
+	again = restored(saved, "ncpu=2");
+	cr_expect_null(again);
+	kvms_free(&again);
+	free(saved);
 	kvms_free(&s);
 }
 
