@@ -362,9 +362,43 @@ db_judge(struct persist *db, const struct report *r)
 	return status;
 }
 
+/* Bring a file of an earlier version up to date, completely or not at all. */
+static enum persist_status
+db_upgrade(struct persist *db, const struct report *r)
+{
+	int64_t version = 0;
+	char stamp[64];
+
+	enum persist_status status = db_number(db, "PRAGMA user_version", &version, r);
+	if (status != PERSIST_OK || version >= PERSIST_FORMAT)
+		return status;
+	(void)snprintf(stamp, sizeof stamp, "PRAGMA user_version = %d", PERSIST_FORMAT);
+	status = persist_db_exec(db, "BEGIN IMMEDIATE", r);
+	if (status == PERSIST_OK)
+		status = persist_db_exec(db, persist_schema_journal, r);
+	if (status == PERSIST_OK)
+		status = persist_db_exec(db, stamp, r);
+	return persist_db_transaction_end(db, status, r);
+}
+
+enum persist_status
+persist_db_transaction_end(struct persist *db, enum persist_status status, const struct report *r)
+{
+	if (status == PERSIST_OK)
+		status = persist_db_exec(db, "COMMIT", r);
+	/* SQLite ends it by itself after some failures */
+	if (status != PERSIST_OK && !sqlite3_get_autocommit(db->sql))
+		(void)sqlite3_exec(db->sql, "ROLLBACK", NULL, NULL, NULL);
+	return status;
+}
+
 enum persist_status
 persist_db_settle(struct persist *db, const struct report *r)
 {
+	enum persist_status status = db_upgrade(db, r);
+
+	if (status != PERSIST_OK)
+		return status;
 	(void)sqlite3_db_config(db->sql, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, (int *)NULL);
 	return persist_db_exec(db,
 			       "PRAGMA journal_mode = WAL;"
@@ -373,6 +407,21 @@ persist_db_settle(struct persist *db, const struct report *r)
 			       "PRAGMA cache_size = -32768;"
 			       "PRAGMA journal_size_limit = 16777216;",
 			       r);
+}
+
+enum persist_status
+persist_db_again(const struct persist *db, struct persist **again, const struct report *r)
+{
+	*again = NULL;
+	enum persist_status status = db_connect(db->path, db->name, "?mode=rw", again, r);
+	if (status != PERSIST_OK)
+		return status;
+	(*again)->application = db->application;
+	(*again)->keep = db->keep;
+	status = persist_db_settle(*again, r);
+	if (status != PERSIST_OK)
+		persist_close(again);
+	return status;
 }
 
 enum persist_status
@@ -497,6 +546,8 @@ persist_db_create(const char *path, uint32_t application, struct persist **out, 
 	}
 	if (status == PERSIST_OK)
 		status = persist_db_exec(db, persist_schema, r);
+	if (status == PERSIST_OK)
+		status = persist_db_exec(db, persist_schema_journal, r);
 	if (status == PERSIST_OK)
 		status = persist_db_exec(db, "COMMIT", r);
 	if (status == PERSIST_OK) {

@@ -55,6 +55,9 @@ enum persist_status persist_db_probe(const char *path, struct db_head *head, con
  */
 enum persist_status persist_db_open(const char *path, bool read_only, struct persist **db, const struct report *r);
 
+/* One more connection, for another thread, to a file that persist_db_settle() has settled. */
+enum persist_status persist_db_again(const struct persist *db, struct persist **again, const struct report *r);
+
 /* Settings for work, once all of the file is known to be sound: from now on it may change. */
 enum persist_status persist_db_settle(struct persist *db, const struct report *r);
 
@@ -80,6 +83,9 @@ void persist_db_discard(struct persist **db);
 
 /* Run statements without a result. */
 enum persist_status persist_db_exec(struct persist *db, const char *statements, const struct report *r);
+
+/* End the open transaction: commit if "status" is PERSIST_OK, else roll back and give it again. */
+enum persist_status persist_db_transaction_end(struct persist *db, enum persist_status status, const struct report *r);
 
 /* Prepare one statement; *statement is NULL on failure. */
 enum persist_status persist_db_prepare(struct persist *db, sqlite3_stmt **statement, const struct report *r,

@@ -261,3 +261,35 @@ const char persist_schema[] =
 "	SELECT store, coalesce(name, 'tag ' || tag) AS element, element.words, element_kind.words AS meaning\n"
 "	FROM newest JOIN element USING(snapshot) LEFT JOIN element_kind USING(tag);\n"
 ;
+
+/* Version 2: what happened between two snapshots. */
+const char persist_schema_journal[] =
+"CREATE TABLE journal(\n"
+"	-- The operations of every store, in groups: one group is what became durable in\n"
+"	-- one transaction.  Groups of a store follow each other without a gap, and the\n"
+"	-- first follows its oldest snapshot.  Nothing here is ever changed.\n"
+"	id INTEGER PRIMARY KEY,\n"
+"	store TEXT NOT NULL,\n"
+"	first INTEGER NOT NULL,    -- number of its first step\n"
+"	last INTEGER NOT NULL,     -- and of its last\n"
+"	restored INTEGER,          -- NULL, or: a single step that put back the state of this step\n"
+"	began INTEGER NOT NULL,    -- when, in microseconds since 1970\n"
+"	digest TEXT NOT NULL,      -- state digest after it, 16 hex digits\n"
+"	records BLOB NOT NULL,     -- the operations with their outcomes; kvmctl log prints them\n"
+"	library TEXT NOT NULL,     -- version of the program that wrote it\n"
+"	seal TEXT NOT NULL         -- checksum of this row\n"
+");\n"
+"CREATE UNIQUE INDEX journal_by_step ON journal(store, first);\n"
+
+"CREATE TABLE aside(\n"
+"	-- Snapshots that could not be loaded.  They are kept for whoever wants to know\n"
+"	-- why, and never used.\n"
+"	snapshot INTEGER PRIMARY KEY,\n"
+"	why TEXT NOT NULL\n"
+");\n"
+
+"CREATE VIEW journal_groups AS\n"
+"	SELECT store, first, last, restored, strftime('%Y-%m-%dT%H:%M:%fZ', began / 1e6, 'unixepoch') AS began,\n"
+"		'0x' || digest AS digest, length(records) AS bytes\n"
+"	FROM journal ORDER BY id;\n"
+;

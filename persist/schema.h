@@ -8,7 +8,7 @@
 #define PERSIST_SCHEMA_H
 
 /* Version of the tables: PRAGMA user_version of a file, snapshot.format of a snapshot. */
-#define PERSIST_FORMAT 1
+#define PERSIST_FORMAT 2
 
 /* PRAGMA application_id, bytes 68 .. 71 of a file. */
 #define PERSIST_ID_STATE 0x6b766d73    /* "kvms": database of a state directory */
@@ -16,5 +16,8 @@
 
 /* Statements that make the tables and views in an empty database. */
 extern const char persist_schema[];
+
+/* Those of version 2, which a file of version 1 gets when it is opened for writing. */
+extern const char persist_schema_journal[];
 
 #endif /* PERSIST_SCHEMA_H */

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "persist/row.h"
 #include "persist/schema.h"
 #include "persist/tables.h"
 #include "trace/text.h"
@@ -33,77 +34,25 @@ entry_clear(struct entry *e)
 	}
 }
 
-/*
- * The digest protects the state; the seal protects what is beside it: a
- * damaged step number or reserved range must not go unnoticed.  FNV-1a.
- */
-static uint64_t
-seal_text(uint64_t h, const char *text)
-{
-	do {
-		h = (h ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
-	} while (*text++ != '\0');
-	return h;
-}
-
-static uint64_t
-seal_number(uint64_t h, uint64_t number)
-{
-	char text[24];
-
-	(void)snprintf(text, sizeof text, "%" PRIu64, number);
-	return seal_text(h, text);
-}
-
 static void
 entry_seal(const struct entry *e, char seal[17])
 {
 	const struct kvms_row *row = kvms_store_row();
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
+	uint64_t h = PERSIST_SEAL;
 
-	h = seal_number(h, e->head.id);
-	h = seal_text(h, e->head.store);
-	h = seal_number(h, e->head.step);
-	h = seal_number(h, e->head.digest);
-	h = seal_number(h, e->elements);
-	h = seal_number(h, e->leaves);
-	h = seal_text(h, e->head.taken);
-	h = seal_number(h, e->head.format);
-	h = seal_text(h, e->head.library);
+	h = persist_seal_number(h, e->head.id);
+	h = persist_seal_text(h, e->head.store);
+	h = persist_seal_number(h, e->head.step);
+	h = persist_seal_number(h, e->head.digest);
+	h = persist_seal_number(h, e->elements);
+	h = persist_seal_number(h, e->leaves);
+	h = persist_seal_text(h, e->head.taken);
+	h = persist_seal_number(h, e->head.format);
+	h = persist_seal_text(h, e->head.library);
 	for (unsigned i = 0; i < row->args_count; i++)
 		if (e->config[i] != NULL)
-			h = seal_text(seal_text(h, row->args[i].name), e->config[i]);
+			h = persist_seal_text(persist_seal_text(h, row->args[i].name), e->config[i]);
 	(void)snprintf(seal, 17, "%016" PRIx64, h);
-}
-
-/* Copy a text column into "to"; false = not a text, or it does not fit. */
-static bool
-column_copy(sqlite3_stmt *statement, int at, char *to, size_t size)
-{
-	if (sqlite3_column_type(statement, at) != SQLITE_TEXT)
-		return false;
-	const char *text = (const char *)sqlite3_column_text(statement, at);
-	if (text == NULL || strlen(text) != (size_t)sqlite3_column_bytes(statement, at) || strlen(text) >= size)
-		return false;
-	memcpy(to, text, strlen(text) + 1);
-	return true;
-}
-
-static bool
-column_number(sqlite3_stmt *statement, int at, uint64_t *number)
-{
-	*number = (uint64_t)sqlite3_column_int64(statement, at);
-	return sqlite3_column_type(statement, at) == SQLITE_INTEGER;
-}
-
-/* Exactly 16 hex digits. */
-static bool
-digest_read(const char *text, uint64_t *digest)
-{
-	if (strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16)
-		return false;
-	*digest = strtoull(text, NULL, 16);
-	return true;
 }
 
 #define ENTRY_COLUMNS "id, store, step, digest, elements, leaves, taken, format, library, seal"
@@ -115,13 +64,13 @@ entry_columns(sqlite3_stmt *statement, struct entry *e)
 	char digest[17];
 	uint64_t format;
 
-	bool good = column_number(statement, 0, &h->id) && column_copy(statement, 1, h->store, sizeof h->store) &&
-		    column_number(statement, 2, &h->step) && column_copy(statement, 3, digest, sizeof digest) &&
-		    digest_read(digest, &h->digest) && column_number(statement, 4, &e->elements) &&
-		    column_number(statement, 5, &e->leaves) && column_copy(statement, 6, h->taken, sizeof h->taken) &&
-		    column_number(statement, 7, &format) && format <= UINT_MAX &&
-		    column_copy(statement, 8, h->library, sizeof h->library) &&
-		    column_copy(statement, 9, e->seal, sizeof e->seal);
+	bool good = persist_column_number(statement, 0, &h->id) && persist_column_copy(statement, 1, h->store, sizeof h->store) &&
+		    persist_column_number(statement, 2, &h->step) && persist_column_copy(statement, 3, digest, sizeof digest) &&
+		    persist_digest_read(digest, &h->digest) && persist_column_number(statement, 4, &e->elements) &&
+		    persist_column_number(statement, 5, &e->leaves) && persist_column_copy(statement, 6, h->taken, sizeof h->taken) &&
+		    persist_column_number(statement, 7, &format) && format <= UINT_MAX &&
+		    persist_column_copy(statement, 8, h->library, sizeof h->library) &&
+		    persist_column_copy(statement, 9, e->seal, sizeof e->seal);
 	if (!good)
 		return false;
 	h->format = (unsigned)format;
@@ -144,7 +93,7 @@ entry_config(struct persist *db, struct entry *e, const struct report *r)
 		status = persist_db_step(db, statement, &row, r);
 		if (status != PERSIST_OK || !row)
 			break;
-		int i = column_copy(statement, 0, key, sizeof key) ? kvms_arg_index(kvms_store_row(), key) : -1;
+		int i = persist_column_copy(statement, 0, key, sizeof key) ? kvms_arg_index(kvms_store_row(), key) : -1;
 		const char *value = (const char *)sqlite3_column_text(statement, 1);
 		if (i < 0 || value == NULL)
 			status = persist_db_damaged(
@@ -236,7 +185,7 @@ snapshot_delete(struct persist *db, int64_t id, const struct report *r)
 	return status;
 }
 
-/* Delete all snapshots of a store but the newest "keep"; *count = how many went. */
+/* Delete all snapshots of a store but the newest "keep" and the one its journal needs; *count = how many went. */
 static enum persist_status
 prune(struct persist *db, const char *name, unsigned keep, unsigned *count, const struct report *r)
 {
@@ -244,8 +193,12 @@ prune(struct persist *db, const char *name, unsigned keep, unsigned *count, cons
 	bool row = true;
 
 	*count = 0;
+	/* the oldest is where the journal begins */
 	enum persist_status status = persist_db_prepare(
-	    db, &statement, r, "SELECT id FROM snapshot WHERE store = ? ORDER BY id DESC LIMIT 1 OFFSET %u", keep);
+	    db, &statement, r,
+	    "SELECT id FROM snapshot WHERE store = ?1 AND (%u = 0 OR NOT EXISTS (SELECT 1 FROM journal WHERE store = ?1)"
+	    " OR id > (SELECT min(id) FROM snapshot WHERE store = ?1)) ORDER BY id DESC LIMIT 1 OFFSET %u",
+	    keep, keep);
 	if (status == PERSIST_OK)
 		(void)sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
 	while (status == PERSIST_OK) {
@@ -369,18 +322,6 @@ entry_insert_seal(struct persist *db, struct entry *e, const struct report *r)
 	return status;
 }
 
-/* End the transaction as "status" says. */
-static enum persist_status
-transaction_end(struct persist *db, enum persist_status status, const struct report *r)
-{
-	if (status == PERSIST_OK)
-		status = persist_db_exec(db, "COMMIT", r);
-	/* SQLite ends it by itself after some failures */
-	if (status != PERSIST_OK && !sqlite3_get_autocommit(db->sql))
-		(void)sqlite3_exec(db->sql, "ROLLBACK", NULL, NULL, NULL);
-	return status;
-}
-
 /*
  * Move what the log holds into the database, where damage is noticed: SQLite
  * takes a damaged log for one that ends there.  A reader may be in the way,
@@ -417,7 +358,7 @@ persist_write(struct persist *db, const char *name, const struct persist_image *
 			status = persist_tables_write(db, (int64_t)e.head.id, image, &r);
 		if (status == PERSIST_OK)
 			status = entry_insert_seal(db, &e, &r);
-		status = transaction_end(db, status, &r);
+		status = persist_db_transaction_end(db, status, &r);
 	}
 	if (status == PERSIST_OK)
 		log_empty(db);
@@ -440,6 +381,22 @@ persist_save(struct persist *db, const char *name, struct kvms *s, struct persis
 	return status;
 }
 
+/* Delete the journal of a store; adds to *count. */
+static enum persist_status
+journal_delete(struct persist *db, const char *name, unsigned *count, const struct report *r)
+{
+	sqlite3_stmt *statement;
+
+	enum persist_status status = persist_db_prepare(db, &statement, r, "DELETE FROM journal WHERE store = ?");
+	if (status == PERSIST_OK) {
+		(void)sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
+		status = persist_db_run(db, statement, r);
+		*count += (unsigned)sqlite3_changes(db->sql);
+	}
+	(void)sqlite3_finalize(statement);
+	return status;
+}
+
 enum persist_status
 persist_drop(struct persist *db, const char *name, char *why, size_t size)
 {
@@ -451,9 +408,12 @@ persist_drop(struct persist *db, const char *name, char *why, size_t size)
 	enum persist_status status = persist_db_exec(db, "BEGIN IMMEDIATE", &r);
 	if (status != PERSIST_OK)
 		return status;
-	status = transaction_end(db, prune(db, name, 0, &count, &r), &r);
+	status = prune(db, name, 0, &count, &r);
+	if (status == PERSIST_OK)
+		status = journal_delete(db, name, &count, &r);
+	status = persist_db_transaction_end(db, status, &r);
 	if (status == PERSIST_OK && count == 0)
-		status = persist_report(&r, PERSIST_ABSENT, "%s: no snapshot of a store \"%s\"", db->name, name);
+		status = persist_report(&r, PERSIST_ABSENT, "%s: nothing of a store \"%s\"", db->name, name);
 	return status;
 }
 
@@ -550,7 +510,7 @@ persist_load(struct persist *db, const char *name, uint64_t id, struct kvms **s,
 	/* one transaction: all tables as they were at one moment */
 	enum persist_status status = persist_db_exec(db, "BEGIN", &r);
 	if (status == PERSIST_OK)
-		status = transaction_end(db, image_read(db, name, id, &e, image, &r), &r);
+		status = persist_db_transaction_end(db, image_read(db, name, id, &e, image, &r), &r);
 	if (status == PERSIST_OK) {
 		status = persist_image_build(image, s, &(struct report){ text, sizeof text });
 		if (status != PERSIST_OK)

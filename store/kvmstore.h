@@ -340,6 +340,12 @@ enum kvms_status kvms_inspect(struct kvms *s, const struct kvms_op *request, str
 /* Operations applied so far, whatever their outcome. */
 uint64_t kvms_steps(const struct kvms *s);
 
+/*
+ * Number the steps from "steps" on: for a store that took an earlier state
+ * again while its history goes on.  No effect on state or digest.
+ */
+void kvms_set_steps(struct kvms *s, uint64_t steps);
+
 /* The state digest.  O(elements changed since it was last asked). */
 uint64_t kvms_digest(struct kvms *s);
 

@@ -286,6 +286,12 @@ kvms_steps(const struct kvms *s)
 	return s->steps;
 }
 
+void
+kvms_set_steps(struct kvms *s, uint64_t steps)
+{
+	s->steps = steps;
+}
+
 const struct kvms_findings *
 kvms_broken(const struct kvms *s)
 {

@@ -1,0 +1,723 @@
+#include "persist/writer.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/queue.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "persist/db.h"
+
+#define RETRY_MS 250u
+#define PATIENCE_MS 2000u         /* of the loop, with a job that does not begin */
+#define PORTION_BYTES (64u << 10) /* flushed at once, so that the writer gets work early */
+#define GROUP_BYTES (1u << 20)    /* a group of one store grows no further */
+#define HASTE_BYTES (1u << 20)    /* with so much waiting, the interval is not waited for */
+
+/* Steps of one store that become one group, or part of one. */
+struct portion {
+	TAILQ_ENTRY(portion) link;
+	char *store;
+	uint64_t first, last, restored, began, digest;
+	struct bytes records;
+};
+
+TAILQ_HEAD(portions, portion);
+
+/* Something else for the thread to do. */
+struct job {
+	STAILQ_ENTRY(job) link;
+	char *store;
+	struct persist_image *image; /* save it; NULL = forget the store */
+	persist_saved *done;
+	void *arg;
+	enum persist_status status;
+	struct persist_snapshot saved;
+	char why[PERSIST_WHY];
+};
+
+STAILQ_HEAD(jobs, job);
+
+struct persist_stream {
+	TAILQ_ENTRY(persist_stream) link;
+	struct persist_writer *writer;
+	char *store;
+	struct kvms *model;
+	struct portion *open; /* being filled by the loop; NULL = nothing yet */
+	uint64_t step;        /* last added */
+	uint64_t time;        /* of it, microseconds since 1970 */
+};
+
+struct persist_writer {
+	struct persist *db; /* the thread's connection */
+	enum persist_durability durability;
+	unsigned interval;
+	pthread_t thread;
+	int event;
+
+	/* the loop's */
+	TAILQ_HEAD(, persist_stream) streams;
+	uint64_t flushed; /* number of the newest flush */
+	bool early;       /* a stream was full before the next flush */
+
+	pthread_mutex_t lock; /* for all that follows */
+	pthread_cond_t work;
+	pthread_cond_t idle; /* signalled when a job has ended */
+	struct portions waiting;
+	size_t waiting_bytes;
+	uint64_t complete;      /* number of the last flush that is there as a whole, or written */
+	struct timespec oldest; /* when the first came */
+	struct jobs jobs, ended;
+	uint64_t written;
+	bool stop;
+	struct timespec give_up; /* with stop: when */
+	bool failing;
+	char why[PERSIST_WHY];
+};
+
+/* ---- Time ----------------------------------------------------------------------------- */
+
+static uint64_t
+now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static struct timespec
+after(struct timespec t, unsigned ms)
+{
+	t.tv_sec += ms / 1000;
+	t.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (t.tv_nsec >= 1000000000) {
+		t.tv_sec++;
+		t.tv_nsec -= 1000000000;
+	}
+	return t;
+}
+
+static struct timespec
+monotonic(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now;
+}
+
+static bool
+is_past(struct timespec t)
+{
+	struct timespec now = monotonic();
+
+	return now.tv_sec > t.tv_sec || (now.tv_sec == t.tv_sec && now.tv_nsec >= t.tv_nsec);
+}
+
+/* ---- Portions ---------------------------------------------------------------------------- */
+
+static void
+portion_free(struct portion *p)
+{
+	if (p == NULL)
+		return;
+	free(p->store);
+	persist_bytes_free(&p->records);
+	free(p);
+}
+
+static struct portion *
+portion_new(const struct persist_stream *stream)
+{
+	struct portion *p = calloc(1, sizeof *p);
+
+	if (p == NULL || (p->store = strdup(stream->store)) == NULL) {
+		free(p);
+		return NULL;
+	}
+	p->first = stream->step + 1;
+	p->restored = PERSIST_NO_STEP;
+	p->began = stream->time;
+	return p;
+}
+
+static void
+tell(struct persist_writer *w)
+{
+	const uint64_t one = 1;
+
+	while (write(w->event, &one, sizeof one) < 0 && errno == EINTR)
+		;
+}
+
+/* Put "p" behind the others, or into the last one if that is of the same store and small. */
+static void
+portion_queue(struct portions *list, struct portion *p)
+{
+	struct portion *last = TAILQ_LAST(list, portions);
+
+	if (last != NULL && last->restored == PERSIST_NO_STEP && p->restored == PERSIST_NO_STEP &&
+	    strcmp(last->store, p->store) == 0 && last->last + 1 == p->first &&
+	    last->records.size + p->records.size <= GROUP_BYTES) {
+		persist_bytes_add(&last->records, p->records.at, p->records.size);
+		if (!last->records.failed) {
+			last->last = p->last;
+			last->digest = p->digest;
+			portion_free(p);
+			return;
+		}
+		last->records.failed = false; /* as it was */
+	}
+	TAILQ_INSERT_TAIL(list, p, link);
+}
+
+/* ---- The thread --------------------------------------------------------------------------- */
+
+/* Write all of "list" in one transaction. */
+static enum persist_status
+portions_write(struct persist_writer *w, const struct portions *list, char *why, size_t size)
+{
+	struct persist_group *groups = NULL;
+	struct portion *p;
+	size_t count = 0, i = 0;
+
+	TAILQ_FOREACH(p, list, link)
+		count++;
+	groups = calloc(count, sizeof *groups);
+	if (groups == NULL) {
+		snprintf(why, size, "no memory left to write the journal");
+		return PERSIST_FAILED;
+	}
+	TAILQ_FOREACH(p, list, link)
+		groups[i++] = (struct persist_group){ .store = p->store,
+						      .first = p->first,
+						      .last = p->last,
+						      .restored = p->restored,
+						      .began = p->began,
+						      .digest = p->digest,
+						      .records = p->records.at,
+						      .size = p->records.size };
+	enum persist_status status = persist_journal_write(w->db, groups, count, why, size);
+	free(groups);
+	return status;
+}
+
+/* Wait for the condition, until "deadline" unless that is NULL.  Needs the lock. */
+static void
+wait_until(struct persist_writer *w, const struct timespec *deadline)
+{
+	if (deadline == NULL)
+		pthread_cond_wait(&w->work, &w->lock);
+	else
+		pthread_cond_timedwait(&w->work, &w->lock, deadline);
+}
+
+/* Sleep until there is something to write, and it is time to.  Needs the lock. */
+static void
+wait_for_work(struct persist_writer *w)
+{
+	while (!w->stop && STAILQ_EMPTY(&w->jobs)) {
+		if (TAILQ_EMPTY(&w->waiting)) {
+			if (w->written < w->complete)
+				return;
+			wait_until(w, NULL);
+		} else if (w->durability == PERSIST_DURABILITY_FULL || w->waiting_bytes >= HASTE_BYTES) {
+			return;
+		} else {
+			struct timespec deadline = after(w->oldest, w->interval);
+
+			if (is_past(deadline))
+				return;
+			wait_until(w, &deadline);
+		}
+	}
+}
+
+/* Note how writing went.  Needs the lock. */
+static void
+note(struct persist_writer *w, enum persist_status status, const char *why)
+{
+	if (status == PERSIST_OK) {
+		w->failing = false;
+		return;
+	}
+	w->failing = true;
+	snprintf(w->why, sizeof w->why, "%s", why);
+}
+
+/* Write the portions that wait; keep them if that fails.  Needs the lock, lets go of it. */
+static bool
+write_waiting(struct persist_writer *w)
+{
+	struct portions taken = TAILQ_HEAD_INITIALIZER(taken);
+	char why[PERSIST_WHY] = "";
+	struct portion *p;
+	uint64_t number = w->complete;
+	size_t bytes = w->waiting_bytes;
+
+	if (TAILQ_EMPTY(&w->waiting)) {
+		if (w->written < number)
+			tell(w);
+		w->written = number;
+		return true;
+	}
+	TAILQ_CONCAT(&taken, &w->waiting, link);
+	pthread_mutex_unlock(&w->lock);
+	enum persist_status status = portions_write(w, &taken, why, sizeof why);
+	pthread_mutex_lock(&w->lock);
+	note(w, status, why);
+	if (status == PERSIST_OK) {
+		w->waiting_bytes -= bytes;
+		w->written = number;
+		while ((p = TAILQ_FIRST(&taken)) != NULL) {
+			TAILQ_REMOVE(&taken, p, link);
+			portion_free(p);
+		}
+		w->oldest = monotonic();
+	} else {
+		TAILQ_CONCAT(&taken, &w->waiting, link);
+		TAILQ_CONCAT(&w->waiting, &taken, link);
+	}
+	tell(w);
+	return status == PERSIST_OK;
+}
+
+/* Do the first job.  Needs the lock, lets go of it. */
+static void
+job_do(struct persist_writer *w)
+{
+	struct job *job = STAILQ_FIRST(&w->jobs);
+
+	STAILQ_REMOVE_HEAD(&w->jobs, link);
+	pthread_mutex_unlock(&w->lock);
+	if (job->image != NULL)
+		job->status = persist_write(w->db, job->store, job->image, &job->saved, job->why, sizeof job->why);
+	else
+		job->status = persist_drop(w->db, job->store, job->why, sizeof job->why);
+	persist_image_free(&job->image);
+	pthread_mutex_lock(&w->lock);
+	STAILQ_INSERT_TAIL(&w->ended, job, link);
+	pthread_cond_broadcast(&w->idle);
+	tell(w);
+}
+
+static void *
+run(void *arg)
+{
+	struct persist_writer *w = arg;
+
+	pthread_mutex_lock(&w->lock);
+	for (;;) {
+		wait_for_work(w);
+		if (!write_waiting(w)) {
+			struct timespec deadline = after(monotonic(), RETRY_MS);
+
+			if (w->stop && is_past(w->give_up))
+				break;
+			while (!is_past(deadline))
+				wait_until(w, &deadline);
+			continue;
+		}
+		if (!STAILQ_EMPTY(&w->jobs))
+			job_do(w);
+		else if (w->stop && TAILQ_EMPTY(&w->waiting))
+			break;
+	}
+	pthread_mutex_unlock(&w->lock);
+	return NULL;
+}
+
+/* ---- Beginning and end ---------------------------------------------------------------------- */
+
+static bool
+locks_init(struct persist_writer *w)
+{
+	pthread_condattr_t attr;
+
+	if (pthread_condattr_init(&attr) != 0)
+		return false;
+	bool done = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0 &&
+		    pthread_mutex_init(&w->lock, NULL) == 0 && pthread_cond_init(&w->work, &attr) == 0 &&
+		    pthread_cond_init(&w->idle, &attr) == 0;
+	pthread_condattr_destroy(&attr);
+	return done;
+}
+
+/* Start the thread with all signals blocked: they are the loop's. */
+static int
+thread_start(struct persist_writer *w)
+{
+	sigset_t all, old;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	int error = pthread_create(&w->thread, NULL, run, w);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return error;
+}
+
+static void
+writer_free(struct persist_writer *w)
+{
+	struct portion *p;
+	struct job *job;
+
+	persist_close(&w->db);
+	if (w->event >= 0)
+		close(w->event);
+	while ((p = TAILQ_FIRST(&w->waiting)) != NULL) {
+		TAILQ_REMOVE(&w->waiting, p, link);
+		portion_free(p);
+	}
+	STAILQ_CONCAT(&w->ended, &w->jobs);
+	while ((job = STAILQ_FIRST(&w->ended)) != NULL) {
+		STAILQ_REMOVE_HEAD(&w->ended, link);
+		persist_image_free(&job->image);
+		free(job->store);
+		free(job);
+	}
+	free(w);
+}
+
+enum persist_status
+persist_writer_start(struct persist *db, enum persist_durability durability, unsigned interval,
+		     struct persist_writer **writer, char *why, size_t size)
+{
+	const struct report r = { why, size };
+	struct persist_writer *w = calloc(1, sizeof *w);
+
+	*writer = NULL;
+	if (w == NULL)
+		return persist_report(&r, PERSIST_FAILED, "no memory left");
+	w->durability = durability;
+	w->interval = interval;
+	TAILQ_INIT(&w->streams);
+	TAILQ_INIT(&w->waiting);
+	STAILQ_INIT(&w->jobs);
+	STAILQ_INIT(&w->ended);
+	w->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	enum persist_status status = w->event < 0 || !locks_init(w)
+					 ? persist_report(&r, PERSIST_FAILED, "cannot prepare the writer: %s",
+							  strerror(errno))
+					 : persist_db_again(db, &w->db, &r);
+	if (status == PERSIST_OK) {
+		int error = thread_start(w);
+
+		if (error != 0)
+			status = persist_report(&r, PERSIST_FAILED, "cannot start the writer: %s", strerror(error));
+	}
+	if (status != PERSIST_OK) {
+		writer_free(w);
+		return status;
+	}
+	*writer = w;
+	return PERSIST_OK;
+}
+
+bool
+persist_writer_stop(struct persist_writer **writer, unsigned patience, char *why, size_t size)
+{
+	struct persist_writer *w = *writer;
+	bool all;
+
+	if (w == NULL)
+		return true;
+	*writer = NULL;
+	persist_writer_flush(w);
+	pthread_mutex_lock(&w->lock);
+	w->stop = true;
+	w->give_up = after(monotonic(), patience);
+	pthread_cond_signal(&w->work);
+	pthread_mutex_unlock(&w->lock);
+	pthread_join(w->thread, NULL);
+	all = TAILQ_EMPTY(&w->waiting) && STAILQ_EMPTY(&w->jobs);
+	if (!all)
+		snprintf(why, size, "%s", w->why);
+	persist_writer_finished(w);
+	while (!TAILQ_EMPTY(&w->streams)) {
+		struct persist_stream *stream = TAILQ_FIRST(&w->streams);
+
+		persist_stream_free(&stream);
+	}
+	writer_free(w);
+	return all;
+}
+
+int
+persist_writer_fd(const struct persist_writer *w)
+{
+	return w->event;
+}
+
+void
+persist_writer_heard(struct persist_writer *w)
+{
+	uint64_t count;
+
+	while (read(w->event, &count, sizeof count) < 0 && errno == EINTR)
+		;
+}
+
+uint64_t
+persist_writer_written(struct persist_writer *w)
+{
+	pthread_mutex_lock(&w->lock);
+	uint64_t written = w->written;
+	pthread_mutex_unlock(&w->lock);
+	return written;
+}
+
+size_t
+persist_writer_waiting(struct persist_writer *w)
+{
+	pthread_mutex_lock(&w->lock);
+	size_t bytes = w->waiting_bytes;
+	pthread_mutex_unlock(&w->lock);
+	return bytes;
+}
+
+bool
+persist_writer_failing(struct persist_writer *w, char *why, size_t size)
+{
+	pthread_mutex_lock(&w->lock);
+	bool failing = w->failing;
+	if (failing)
+		snprintf(why, size, "%s", w->why);
+	pthread_mutex_unlock(&w->lock);
+	return failing;
+}
+
+/* ---- Streams ------------------------------------------------------------------------------------ */
+
+struct persist_stream *
+persist_stream_new(struct persist_writer *w, const char *store, struct kvms *model)
+{
+	struct persist_stream *stream = calloc(1, sizeof *stream);
+
+	if (stream == NULL || (stream->store = strdup(store)) == NULL) {
+		free(stream);
+		return NULL;
+	}
+	stream->writer = w;
+	stream->model = model;
+	stream->step = kvms_steps(model);
+	stream->time = now_us();
+	TAILQ_INSERT_TAIL(&w->streams, stream, link);
+	return stream;
+}
+
+/* Hand over what the stream holds. */
+static void
+stream_flush(struct persist_stream *stream)
+{
+	struct persist_writer *w = stream->writer;
+	struct portion *p = stream->open;
+
+	if (p == NULL)
+		return;
+	stream->open = NULL;
+	p->last = stream->step;
+	p->digest = kvms_digest(stream->model);
+	pthread_mutex_lock(&w->lock);
+	if (TAILQ_EMPTY(&w->waiting))
+		w->oldest = monotonic();
+	w->waiting_bytes += p->records.size;
+	portion_queue(&w->waiting, p);
+	pthread_cond_signal(&w->work);
+	pthread_mutex_unlock(&w->lock);
+	w->early = true;
+}
+
+void
+persist_stream_free(struct persist_stream **stream)
+{
+	struct persist_stream *old = *stream;
+
+	if (old == NULL)
+		return;
+	*stream = NULL;
+	stream_flush(old);
+	TAILQ_REMOVE(&old->writer->streams, old, link);
+	free(old->store);
+	free(old);
+}
+
+bool
+persist_stream_add(struct persist_stream *stream, uint64_t connection, const struct kvms_op *op,
+		   const struct kvms_outcome *out)
+{
+	uint64_t now = now_us(), delay = now > stream->time ? now - stream->time : 0;
+
+	if (stream->open == NULL)
+		stream->open = portion_new(stream);
+	if (stream->open == NULL)
+		return false;
+	persist_record_encode(&stream->open->records, connection, delay, op, out);
+	if (stream->open->records.failed)
+		return false;
+	stream->step++;
+	stream->time += delay;
+	if (stream->open->records.size >= PORTION_BYTES)
+		stream_flush(stream);
+	return true;
+}
+
+bool
+persist_stream_restored(struct persist_stream *stream, struct kvms *model, uint64_t target)
+{
+	stream_flush(stream); /* with the digest of the old model */
+	stream->model = model;
+	stream->open = portion_new(stream);
+	if (stream->open == NULL)
+		return false;
+	stream->step++;
+	stream->open->restored = target;
+	assert(kvms_steps(model) == stream->step);
+	stream_flush(stream);
+	return true;
+}
+
+uint64_t
+persist_writer_next(const struct persist_writer *w)
+{
+	return w->flushed + 1;
+}
+
+void
+persist_writer_flush(struct persist_writer *w)
+{
+	struct persist_stream *stream;
+
+	TAILQ_FOREACH(stream, &w->streams, link)
+		stream_flush(stream);
+	if (!w->early)
+		return;
+	w->early = false;
+	w->flushed++;
+	pthread_mutex_lock(&w->lock);
+	w->complete = w->flushed;
+	pthread_cond_signal(&w->work);
+	pthread_mutex_unlock(&w->lock);
+}
+
+/* ---- Snapshots ---------------------------------------------------------------------------------- */
+
+static struct job *
+job_queue(struct persist_writer *w, const char *store, struct persist_image *image, persist_saved *done, void *arg)
+{
+	struct job *job = calloc(1, sizeof *job);
+
+	if (job == NULL || (job->store = strdup(store)) == NULL) {
+		free(job);
+		persist_image_free(&image);
+		return NULL;
+	}
+	job->image = image;
+	job->done = done;
+	job->arg = arg;
+	persist_writer_flush(w);
+	pthread_mutex_lock(&w->lock);
+	STAILQ_INSERT_TAIL(&w->jobs, job, link);
+	pthread_cond_signal(&w->work);
+	pthread_mutex_unlock(&w->lock);
+	return job;
+}
+
+bool
+persist_writer_save(struct persist_writer *w, const char *store, struct persist_image *image, persist_saved *done,
+		    void *arg)
+{
+	return job_queue(w, store, image, done, arg) != NULL;
+}
+
+void
+persist_writer_finished(struct persist_writer *w)
+{
+	struct jobs ended = STAILQ_HEAD_INITIALIZER(ended);
+	struct job *job;
+
+	pthread_mutex_lock(&w->lock);
+	STAILQ_CONCAT(&ended, &w->ended);
+	pthread_mutex_unlock(&w->lock);
+	while ((job = STAILQ_FIRST(&ended)) != NULL) {
+		STAILQ_REMOVE_HEAD(&ended, link);
+		if (job->done != NULL)
+			job->done(job->arg, job->status, &job->saved, job->why);
+		free(job->store);
+		free(job);
+	}
+}
+
+/* Take back a job that the thread has not begun.  Needs the lock. */
+static bool
+job_take_back(struct persist_writer *w, struct job *job)
+{
+	struct job *other;
+
+	STAILQ_FOREACH(other, &w->jobs, link)
+		if (other == job) {
+			STAILQ_REMOVE(&w->jobs, job, job, link);
+			return true;
+		}
+	return false;
+}
+
+/* Wait for a job.  One that does not begin while writing fails is taken back. */
+static enum persist_status
+job_wait(struct persist_writer *w, struct job *job, char *why, size_t size)
+{
+	struct timespec deadline = after(monotonic(), PATIENCE_MS);
+	bool ended = false;
+
+	if (job == NULL) {
+		snprintf(why, size, "no memory left");
+		return PERSIST_FAILED;
+	}
+	pthread_mutex_lock(&w->lock);
+	while (!ended) {
+		struct job *other;
+
+		STAILQ_FOREACH(other, &w->ended, link)
+			ended |= other == job;
+		if (ended) {
+			STAILQ_REMOVE(&w->ended, job, job, link);
+		} else if (w->failing && is_past(deadline) && job_take_back(w, job)) {
+			job->status = PERSIST_FAILED;
+			snprintf(job->why, sizeof job->why, "%s", w->why);
+			ended = true;
+		} else {
+			struct timespec next = after(monotonic(), RETRY_MS);
+
+			pthread_cond_timedwait(&w->idle, &w->lock, &next);
+		}
+	}
+	pthread_mutex_unlock(&w->lock);
+	enum persist_status status = job->status;
+	snprintf(why, size, "%s", job->why);
+	persist_image_free(&job->image);
+	free(job->store);
+	free(job);
+	return status;
+}
+
+enum persist_status
+persist_writer_save_now(struct persist_writer *w, const char *store, struct kvms *s, char *why, size_t size)
+{
+	struct persist_image *image;
+
+	enum persist_status status = persist_capture(s, &image, why, size);
+	return status == PERSIST_OK ? job_wait(w, job_queue(w, store, image, NULL, NULL), why, size) : status;
+}
+
+enum persist_status
+persist_writer_drop(struct persist_writer *w, const char *store, char *why, size_t size)
+{
+	return job_wait(w, job_queue(w, store, NULL, NULL, NULL), why, size);
+}
