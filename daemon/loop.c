@@ -25,6 +25,7 @@ struct loop {
 	struct event *terminate;
 	struct event *interrupt;
 	struct event *deadline; /* of draining */
+	struct event *writer;   /* the journal has come on; NULL if there is none */
 };
 
 /* ---- Connections ------------------------------------------------------------------- */
@@ -79,6 +80,30 @@ on_accept_again(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	event_add(loop->accept, NULL);
+}
+
+/* ---- The journal -------------------------------------------------------------------------- */
+
+static void
+on_writer(evutil_socket_t fd, short what, void *arg)
+{
+	struct loop *loop = arg;
+
+	(void)fd, (void)what;
+	kvmd_state_heard(&loop->server->state);
+	kvmd_sessions_written(&loop->sessions);
+}
+
+/* Turn by turn: what one turn has done goes to the journal before the next one waits. */
+static bool
+loop_turn(struct loop *loop)
+{
+	do {
+		if (event_base_loop(loop->base, EVLOOP_ONCE) != 0)
+			return false;
+		kvmd_state_flush(&loop->server->state, &loop->server->stores);
+	} while (!event_base_got_break(loop->base));
+	return true;
 }
 
 /* ---- The end ---------------------------------------------------------------------------- */
@@ -169,6 +194,12 @@ loop_open(struct loop *loop)
 	loop->accept = event_new(loop->base, loop->listener->fd, EV_READ | EV_PERSIST, on_accept, loop);
 	loop->accept_again = event_new(loop->base, -1, 0, on_accept_again, loop);
 	loop->deadline = event_new(loop->base, -1, 0, on_deadline, loop);
+	if (kvmd_state_fd(&loop->server->state) >= 0) {
+		loop->writer = event_new(loop->base, kvmd_state_fd(&loop->server->state), EV_READ | EV_PERSIST,
+					 on_writer, loop);
+		if (loop->writer == NULL || event_add(loop->writer, NULL) != 0)
+			return false;
+	}
 	loop->terminate = evsignal_new(loop->base, SIGTERM, on_end, loop);
 	loop->interrupt = evsignal_new(loop->base, SIGINT, on_end, loop);
 	return loop->accept != NULL && loop->accept_again != NULL && loop->deadline != NULL &&
@@ -179,7 +210,8 @@ loop_open(struct loop *loop)
 static void
 loop_close(struct loop *loop)
 {
-	struct event *events[] = { loop->accept, loop->accept_again, loop->deadline, loop->terminate, loop->interrupt };
+	struct event *events[] = { loop->accept, loop->accept_again, loop->deadline, loop->terminate, loop->interrupt,
+				   loop->writer };
 
 	for (size_t i = 0; i < sizeof events / sizeof events[0]; i++)
 		if (events[i] != NULL)
@@ -204,7 +236,7 @@ kvmd_loop_run(struct kvmd_server *server, struct kvmd_listener *listener, const 
 		kvmd_sessions_init(&loop.sessions, loop.base, server, options->idle_timeout);
 		loop.sessions.gone = on_gone;
 		loop.sessions.arg = &loop;
-		done = kvmd_listener_start(listener) && event_base_dispatch(loop.base) >= 0;
+		done = kvmd_listener_start(listener) && loop_turn(&loop);
 		unsent = kvmd_sessions_end(&loop.sessions);
 		if (unsent > 0)
 			kvmd_log(KVMD_WARNING, "%u connections did not take all their answers", unsent);

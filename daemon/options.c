@@ -127,6 +127,35 @@ set_keep_snapshots(struct kvmd_options *o, const char *value, const char **expec
 }
 
 static bool
+set_durability(struct kvmd_options *o, const char *value, const char **expected)
+{
+	*expected = "full, relaxed or off";
+	if (strcmp(value, "full") == 0)
+		o->durability = PERSIST_DURABILITY_FULL;
+	else if (strcmp(value, "relaxed") == 0)
+		o->durability = PERSIST_DURABILITY_RELAXED;
+	else if (strcmp(value, "off") == 0)
+		o->durability = PERSIST_DURABILITY_OFF;
+	else
+		return false;
+	return true;
+}
+
+static bool
+set_sync_interval(struct kvmd_options *o, const char *value, const char **expected)
+{
+	*expected = "milliseconds, 1 to 60000";
+	return unsigned_read(value, 1, 60000, &o->sync_interval);
+}
+
+static bool
+set_snapshot_every(struct kvmd_options *o, const char *value, const char **expected)
+{
+	*expected = "a number of operations";
+	return number_read(value, 0, UINT64_MAX, &o->snapshot_every);
+}
+
+static bool
 set_max_wait(struct kvmd_options *o, const char *value, const char **expected)
 {
 	*expected = "seconds, 0 to 86400";
@@ -169,6 +198,9 @@ defaults(struct kvmd_options *o)
 		.max_connections = 1024,
 		.max_stores = 64,
 		.keep_snapshots = 2,
+		.durability = PERSIST_DURABILITY_RELAXED,
+		.sync_interval = 50,
+		.snapshot_every = 1000000,
 		.max_wait = 300,
 		.max_waiting = 64,
 	};

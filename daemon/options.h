@@ -7,6 +7,7 @@
 #include <limits.h>
 
 #include "daemon/log.h"
+#include "persist/writer.h"
 #include "store/kvmstore.h"
 
 struct kvmd_options {
@@ -20,6 +21,9 @@ struct kvmd_options {
 	unsigned max_connections;
 	unsigned max_stores;
 	unsigned keep_snapshots;
+	enum persist_durability durability;
+	unsigned sync_interval;  /* milliseconds */
+	uint64_t snapshot_every; /* steps; 0 = never by itself */
 	unsigned max_wait;    /* seconds */
 	unsigned max_waiting; /* opens on one store */
 };

@@ -34,6 +34,8 @@ monotonic_seconds(void)
 static bool
 default_store_add(struct kvmd_server *server)
 {
+	char why_not[PERSIST_WHY];
+	struct kvmd_store *store;
 	struct kvms_refusal why;
 	struct kvms *model;
 
@@ -48,9 +50,14 @@ default_store_add(struct kvmd_server *server)
 		kvmd_log(KVMD_ERROR, "cannot make store \"default\": %s", why.text);
 		return false;
 	}
-	if (kvmd_stores_add(&server->stores, KVMD_DEFAULT_STORE, model) == NULL) {
+	store = kvmd_stores_add(&server->stores, KVMD_DEFAULT_STORE, model);
+	if (store == NULL) {
 		kvms_free(&model);
 		kvmd_log(KVMD_ERROR, "cannot make store \"default\": no memory left");
+		return false;
+	}
+	if (!kvmd_state_keep(&server->state, store, why_not, sizeof why_not)) {
+		kvmd_log(KVMD_ERROR, "cannot make store \"default\": %s", why_not);
 		return false;
 	}
 	return true;
@@ -72,7 +79,7 @@ kvmd_server_begin(struct kvmd_server *server, const struct kvmd_options *o)
 		kvmd_server_end(server);
 		return false;
 	}
-	if (!kvmd_state_open(&server->state, o->state_dir[0] == '\0' ? NULL : o->state_dir, o->keep_snapshots) ||
+	if (!kvmd_state_open(&server->state, o) ||
 	    !kvmd_state_load_all(&server->state, &server->stores) || !default_store_add(server)) {
 		kvmd_server_end(server);
 		return false;
@@ -87,8 +94,8 @@ kvmd_server_end(struct kvmd_server *server)
 
 	while ((store = kvmd_store_woken(&server->waits)) != NULL)
 		kvmd_store_put(store);
+	kvmd_state_close(&server->state); /* what the stores hold is written before they end */
 	kvmd_stores_free(&server->stores);
-	kvmd_state_close(&server->state);
 	kvmp_codec_free(&server->codec);
 	kvms_outcome_free(&server->outcome);
 }
@@ -220,11 +227,12 @@ answered(const struct call *call, enum kvms_status status, const struct kvms_op 
 /*
  * The one place where a step of a daemon's store happens.
  *
+ * => connection: its number, 0 = none asked
  * => owner: the client that a cursor opened by it will belong to; NULL: nobody
  */
 static enum kvms_status
-apply(struct kvmd_server *server, struct kvmd_store *store, const struct kvms_op *op, struct kvmd_client *owner,
-      struct kvms_outcome *out)
+apply(struct kvmd_server *server, struct kvmd_store *store, const struct kvms_op *op, uint64_t connection,
+      struct kvmd_client *owner, struct kvms_outcome *out)
 {
 	bool opens = kvmd_op_opens(op) && owner != NULL;
 	enum kvms_status status;
@@ -234,6 +242,10 @@ apply(struct kvmd_server *server, struct kvmd_store *store, const struct kvms_op
 	status = kvms_apply(store->model, op, out);
 	if (status == KVMS_BROKEN)
 		kvmd_store_wake(&server->waits, store);
+	if (status == KVMS_DONE) {
+		server->stepped = true;
+		(void)kvmd_state_step(&server->state, store, connection, op, out); /* it says what goes wrong */
+	}
 	if (status != KVMS_DONE || out->name != 0)
 		return status;
 	if (opens)
@@ -256,6 +268,23 @@ answer_outcome(const struct call *call, const struct kvms_row *row, const struct
 	};
 }
 
+/* Writes go on only while the journal does; false: refused. */
+static bool
+writable(const struct call *call)
+{
+	const struct kvmd_state *state = &call->server->state;
+	const struct kvmd_store *store = call->client->store;
+
+	if (state->failing)
+		refuse(call, KVMP_ERROR_STATE, "store \"%s\" takes no writes for now, and nothing changed: %s",
+		       store->name, state->why);
+	else if (store->broken[0] != '\0' && kvms_broken(store->model)->total == 0)
+		refuse(call, KVMP_ERROR_STATE, "store \"%s\" takes no more writes: %s", store->name, store->broken);
+	else
+		return true;
+	return false;
+}
+
 static void
 serve_step(const struct call *call)
 {
@@ -264,7 +293,8 @@ serve_step(const struct call *call)
 	struct kvms_outcome *out = &call->server->outcome;
 	enum kvms_status status =
 	    request->dry_run ? kvms_dry_run(store->model, &request->op, out)
-			     : apply(call->server, store, &request->op, request->detached ? NULL : call->client, out);
+			     : apply(call->server, store, &request->op, call->client->number,
+				     request->detached ? NULL : call->client, out);
 
 	if (answered(call, status, &request->op))
 		answer_outcome(call, kvms_op_row(request->op.code), out);
@@ -392,7 +422,7 @@ serve_op(const struct call *call)
 	struct kvmd_wait *w = &call->client->wait;
 	enum kvmd_way way;
 
-	if (!envelope_fits(call))
+	if (!envelope_fits(call) || (!request->dry_run && !writable(call)))
 		return;
 	if (!kvmd_op_opens(&request->op) || (request->wait_ms == 0 && TAILQ_EMPTY(&call->client->store->waits))) {
 		serve_step(call);
@@ -509,7 +539,7 @@ cursor_drop(struct kvmd_server *server, struct kvmd_store *store, uint64_t curso
 
 	kvms_op_init(&op, kvms_op_find("cursor_drop"));
 	op.arg[0] = cursor;
-	status = apply(server, store, &op, NULL, &server->outcome);
+	status = apply(server, store, &op, 0, NULL, &server->outcome);
 	if (status == KVMS_DONE)
 		return;
 	if (status == KVMS_BROKEN)
@@ -644,6 +674,8 @@ serve_batch(const struct call *call)
 	struct kvmp_answer *answers = kvmp_codec_alloc(call->server->codec, count * sizeof *answers);
 	enum kvms_status status = KVMS_DONE;
 
+	if (!writable(call))
+		return;
 	if (answers == NULL) {
 		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
 		return;
@@ -652,7 +684,7 @@ serve_batch(const struct call *call)
 		const struct kvms_op *op = &call->request->batch.ops[done];
 		bool held_back = batch_held_back(call, op);
 
-		status = held_back ? KVMS_DONE : apply(call->server, store, op, call->client, out);
+		status = held_back ? KVMS_DONE : apply(call->server, store, op, call->client->number, call->client, out);
 		if (status != KVMS_DONE)
 			break;
 		if (!answer_keep(call->server->codec, op, out, kvms_steps(store->model), &answers[done]))
@@ -858,25 +890,24 @@ serve_hello(const struct call *call)
 static const char *
 durability(struct kvmd_server *server, const struct kvmd_store *store)
 {
-	uint64_t step;
+	const struct kvmd_state *state = &server->state;
+	char *text = server->text;
+	size_t size = sizeof server->text;
 
-	if (server->state.db == NULL)
+	if (state->db == NULL)
 		return "nothing is kept: the daemon has no state directory (--state-dir)";
-	if (store == NULL || store->model == NULL)
-		return "stores are saved when the daemon ends and on request; what came after is lost if it is killed";
-	step = kvms_steps(store->model);
-	if (!store->saved)
-		snprintf(server->text, sizeof server->text,
-			 "never saved: if the daemon is killed, the store and its %" PRIu64 " operations are lost",
-			 step);
-	else if (step == store->saved_step)
-		snprintf(server->text, sizeof server->text,
-			 "saved at step %" PRIu64 ": nothing is lost if the daemon is killed", step);
+	if (state->failing)
+		snprintf(text, size, "no store takes writes: %s", state->why);
+	else if (state->durability == PERSIST_DURABILITY_FULL)
+		snprintf(text, size, "full: an answer leaves when its operation is on the disk");
+	else if (state->durability == PERSIST_DURABILITY_RELAXED)
+		snprintf(text, size, "relaxed: what was answered in the last %u ms may be lost", state->interval);
+	else if (store == NULL || store->model == NULL || !store->saved)
+		snprintf(text, size, "off: what came after the last snapshot is lost if the daemon is killed");
 	else
-		snprintf(server->text, sizeof server->text,
-			 "saved at step %" PRIu64 " of %" PRIu64 ": if the daemon is killed, what came after is lost",
-			 store->saved_step, step);
-	return server->text;
+		snprintf(text, size, "off: what came after step %" PRIu64 " is lost if the daemon is killed",
+			 store->saved_step);
+	return text;
 }
 
 static void
@@ -929,6 +960,7 @@ serve_store_create(const struct call *call)
 {
 	struct kvmd_stores *stores = &call->server->stores;
 	const char *name = call->request->store.name;
+	char why_not[PERSIST_WHY];
 	struct kvmd_store *store;
 	struct kvms_refusal why;
 	struct kvms *model;
@@ -954,6 +986,11 @@ serve_store_create(const struct call *call)
 		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for a store");
 		return;
 	}
+	if (!kvmd_state_keep(&call->server->state, store, why_not, sizeof why_not)) {
+		kvmd_stores_drop(stores, store);
+		refuse(call, KVMP_ERROR_STATE, "store \"%s\" is not created: %s", name, why_not);
+		return;
+	}
 	kvmd_log(KVMD_INFO, "created store \"%s\"", name);
 	answer_store(call, store);
 }
@@ -971,7 +1008,7 @@ serve_store_drop(const struct call *call)
 		refuse(call, KVMP_ERROR_INVALID, "store \"%s\" cannot be dropped", store->name);
 		return;
 	}
-	if (!kvmd_state_forget(&server->state, store->name, why, sizeof why)) {
+	if (!kvmd_state_forget(&server->state, store, why, sizeof why)) {
 		refuse(call, KVMP_ERROR_STATE, "store \"%s\" is not dropped: %s", store->name, why);
 		return;
 	}

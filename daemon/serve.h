@@ -27,6 +27,8 @@ struct kvmd_server {
 	uint64_t requests;
 	unsigned connections;
 
+	bool stepped; /* a store has made a step since this was last cleared */
+
 	/* memory of the response under way; valid until the next request */
 	struct kvms_outcome outcome;
 	char text[PERSIST_WHY + 256];
@@ -39,7 +41,8 @@ struct kvmd_client {
 	bool greeted;             /* Hello has been answered */
 	struct kvmd_store *store; /* the store chosen, perhaps dropped since; NULL until greeted */
 	char name[KVMP_CLIENT_NAME_MAX + 1];
-	size_t cursors; /* that belong to it, in all stores */
+	uint64_t number; /* of the connection, for the journal */
+	size_t cursors;  /* that belong to it, in all stores */
 	struct kvmd_wait wait;
 	/*
 	 * Takes the answer to a request that waited; it must be encoded before

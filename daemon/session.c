@@ -41,6 +41,10 @@ struct kvmd_session {
 	bool finishing; /* no more requests: end when all output is sent */
 	bool lost;      /* the socket is of no more use */
 	uint64_t until; /* when a wait ends, in milliseconds */
+	struct lot {
+		size_t bytes;    /* of the output, the last ones */
+		uint64_t number; /* that the journal must have come to */
+	} held, next;
 };
 
 /* ---- Words for the log -------------------------------------------------------------- */
@@ -82,8 +86,48 @@ give_back(struct kvmp_buffer *own, struct kvmp_buffer *spare)
 	kvmp_buffer_free(own);
 }
 
+/* What may be sent. */
+static size_t
+sendable(const struct kvmd_session *s)
+{
+	return kvmp_buffer_size(&s->out) - s->held.bytes - s->next.bytes;
+}
+
+/* The last "bytes" of the output belong to a step, or come after one that is not written yet. */
 static void
-respond(struct kvmd_session *s, const struct kvmp_response *response)
+hold(struct kvmd_session *s, size_t bytes)
+{
+	uint64_t number = s->all->server->stepped ? kvmd_state_number(&s->all->server->state) : 0;
+
+	if (s->held.bytes == 0 && number == 0)
+		return;
+	if (s->held.bytes == 0)
+		s->held.number = number;
+	if (s->next.bytes == 0 && (number == 0 || number == s->held.number)) {
+		s->held.bytes += bytes;
+		return;
+	}
+	s->next.bytes += bytes;
+	if (number != 0)
+		s->next.number = number;
+}
+
+/* Let go of what is written; true if there was any. */
+static bool
+release(struct kvmd_session *s, uint64_t written)
+{
+	bool any = false;
+
+	while (s->held.bytes > 0 && s->held.number <= written) {
+		s->held = s->next;
+		s->next.bytes = 0;
+		any = true;
+	}
+	return any;
+}
+
+static void
+encode(struct kvmd_session *s, const struct kvmp_response *response)
 {
 	struct kvmp_codec *codec = s->all->server->codec;
 	struct kvmp_response instead;
@@ -104,6 +148,15 @@ respond(struct kvmd_session *s, const struct kvmp_response *response)
 	}
 }
 
+static void
+respond(struct kvmd_session *s, const struct kvmp_response *response)
+{
+	size_t before = kvmp_buffer_size(&s->out);
+
+	encode(s, response);
+	hold(s, kvmp_buffer_size(&s->out) - before);
+}
+
 /* Tell the client why and end the session. */
 static void
 refuse(struct kvmd_session *s, uint64_t id, enum kvmp_error_code code, const char *text)
@@ -121,8 +174,8 @@ refuse(struct kvmd_session *s, uint64_t id, enum kvmp_error_code code, const cha
 static void
 flush(struct kvmd_session *s)
 {
-	while (!s->lost && kvmp_buffer_size(&s->out) > 0) {
-		ssize_t n = send(s->fd, s->out.data + s->out.start, kvmp_buffer_size(&s->out), MSG_NOSIGNAL);
+	while (!s->lost && sendable(s) > 0) {
+		ssize_t n = send(s->fd, s->out.data + s->out.start, sendable(s), MSG_NOSIGNAL);
 
 		if (n >= 0) {
 			kvmp_buffer_take(&s->out, (size_t)n);
@@ -236,6 +289,7 @@ serve_frame(struct kvmd_session *s, const uint8_t *message, size_t size)
 	struct kvmp_request request;
 	struct kvmp_refusal why;
 
+	server->stepped = false;
 	if (kvmp_request_decode(server->codec, message, size, &request, &why)) {
 		if (kvmd_serve(server, &s->client, &request, &response))
 			respond(s, &response);
@@ -382,7 +436,7 @@ settle(struct kvmd_session *s)
 		session_end(s);
 		return;
 	}
-	if (output)
+	if (sendable(s) > 0)
 		event_add(s->writable, NULL);
 	if (read_on && !s->reading)
 		event_add(s->readable, NULL);
@@ -506,7 +560,7 @@ kvmd_session_begin(struct kvmd_sessions *all, int fd)
 	}
 	s->all = all;
 	s->client.answer = on_answer;
-	s->number = ++all->serial;
+	s->number = s->client.number = ++all->serial;
 	s->fd = fd;
 	s->readable = event_new(all->base, fd, EV_READ | EV_PERSIST, on_readable, s);
 	s->writable = event_new(all->base, fd, EV_WRITE, on_writable, s);
@@ -521,6 +575,19 @@ kvmd_session_begin(struct kvmd_sessions *all, int fd)
 	s->reading = true;
 	client_log(s);
 	return true;
+}
+
+void
+kvmd_sessions_written(struct kvmd_sessions *all)
+{
+	uint64_t written = kvmd_state_written(&all->server->state);
+	struct kvmd_session *s = TAILQ_FIRST(&all->list), *next;
+
+	for (; s != NULL; s = next) {
+		next = TAILQ_NEXT(s, link);
+		if (release(s, written))
+			on_writable(s->fd, 0, s);
+	}
 }
 
 void

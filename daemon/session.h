@@ -16,6 +16,11 @@
  * Back-pressure: above OUTPUT_HIGH bytes of output a session is paused until the
  * client has taken most of it.  So a client that never reads
  * costs a bounded amount of memory and no time.
+ *
+ * Answers wait in the output until the journal is as far as they say: those at
+ * its end, in two lots.  A lot is complete when it is handed to the writer,
+ * and what comes after goes into the second; when the first is written, the
+ * second takes its place.
  */
 #ifndef KVMD_SESSION_H
 #define KVMD_SESSION_H
@@ -54,6 +59,9 @@ void kvmd_sessions_init(struct kvmd_sessions *s, struct event_base *base, struct
  * => fails with false: no memory
  */
 bool kvmd_session_begin(struct kvmd_sessions *s, int fd);
+
+/* The journal has come on: send the answers that waited for it. */
+void kvmd_sessions_written(struct kvmd_sessions *s);
 
 /* Let every session take what was sent so far, answer it, and end.  What waits is answered first, as it stands. */
 void kvmd_sessions_drain(struct kvmd_sessions *s);

@@ -9,9 +9,11 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "daemon/options.h"
 #include "proto/address.h"
 
 #define LOCK_NAME "kvmstored.lock"
@@ -74,35 +76,52 @@ dir_lock(struct kvmd_state *state)
 }
 
 bool
-kvmd_state_open(struct kvmd_state *state, const char *dir, unsigned keep)
+kvmd_state_open(struct kvmd_state *state, const struct kvmd_options *o)
 {
 	char why[PERSIST_WHY];
 
-	*state = (struct kvmd_state){ .dir = dir, .lock = -1 };
-	if (dir == NULL) {
+	*state = (struct kvmd_state){ .dir = o->state_dir[0] == '\0' ? NULL : o->state_dir,
+				      .lock = -1,
+				      .durability = o->durability,
+				      .interval = o->sync_interval,
+				      .snapshot_every = o->snapshot_every };
+	if (state->dir == NULL) {
 		kvmd_log(KVMD_WARNING, "no --state-dir: what the stores hold is lost when kvmstored ends");
 		return true;
 	}
-	if (!dir_make(dir) || !dir_lock(state)) {
+	if (!dir_make(state->dir) || !dir_lock(state)) {
 		kvmd_state_close(state);
 		return false;
 	}
-	if (persist_open(dir, PERSIST_CREATE, &state->db, why, sizeof why) != PERSIST_OK) {
-		kvmd_log(KVMD_ERROR, "the state directory %s cannot be used: %s", dir, why);
+	bool done = persist_open(state->dir, PERSIST_CREATE, &state->db, why, sizeof why) == PERSIST_OK;
+	if (done) {
+		persist_keep(state->db, o->keep_snapshots);
+		done = persist_writer_start(state->db, state->durability, state->interval, &state->writer, why,
+					    sizeof why) == PERSIST_OK;
+	}
+	if (!done) {
+		kvmd_log(KVMD_ERROR, "the state directory %s cannot be used: %s", state->dir, why);
 		kvmd_state_close(state);
 		return false;
 	}
-	persist_keep(state->db, keep);
 	return true;
 }
 
-void
+#define PATIENCE_MS 2000u /* at the end, with a disk that takes nothing */
+
+bool
 kvmd_state_close(struct kvmd_state *state)
 {
+	char why[PERSIST_WHY];
+	bool all = persist_writer_stop(&state->writer, PATIENCE_MS, why, sizeof why);
+
+	if (!all)
+		kvmd_log(KVMD_ERROR, "the last operations are not in the journal: %s", why);
 	persist_close(&state->db);
 	if (state->lock >= 0)
 		close(state->lock); /* the file stays: removing it would race with the next daemon */
 	state->lock = -1;
+	return all;
 }
 
 /* ---- Loading ------------------------------------------------------------------------ */
@@ -154,10 +173,86 @@ name_collect(void *arg, const struct persist_snapshot *snapshot)
 	return true;
 }
 
+/* How far a long start is, once a second; in place on a terminal. */
+struct progress {
+	const char *store;
+	struct timespec next;
+	bool terminal, shown;
+};
+
+static void
+on_progress(void *arg, uint64_t done, uint64_t total)
+{
+	struct progress *p = arg;
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (now.tv_sec < p->next.tv_sec || (now.tv_sec == p->next.tv_sec && now.tv_nsec < p->next.tv_nsec))
+		return;
+	p->next = now;
+	p->next.tv_sec++;
+	p->shown = true;
+	if (p->terminal)
+		fprintf(stderr, "\rstore \"%s\": %" PRIu64 " of %" PRIu64 " operations replayed", p->store, done, total);
+	else
+		kvmd_log(KVMD_INFO, "store \"%s\": %" PRIu64 " of %" PRIu64 " operations replayed", p->store, done,
+			 total);
+}
+
+/* Say of what the store was made, and remember which snapshots were no good. */
+static void
+rebuilt_note(struct kvmd_state *state, const char *name, struct kvms *model, const struct persist_rebuilt *rebuilt)
+{
+	char why[PERSIST_WHY];
+
+	for (unsigned i = 0; i < rebuilt->aside && i < PERSIST_ASIDE; i++) {
+		kvmd_log(KVMD_WARNING,
+			 "store \"%s\": snapshot %" PRIu64 " cannot be loaded and is set aside; an earlier one and the "
+			 "journal gave the same state (%s)",
+			 name, rebuilt->aside_id[i], rebuilt->aside_why);
+		if (persist_set_aside(state->db, rebuilt->aside_id[i], rebuilt->aside_why, why, sizeof why) !=
+		    PERSIST_OK)
+			kvmd_log(KVMD_WARNING, "that cannot be noted: %s", why);
+	}
+	kvmd_log(KVMD_INFO,
+		 "loaded store \"%s\": step %" PRIu64 ", digest 0x%016" PRIx64 "; snapshot of step %" PRIu64
+		 ", saved %s, and %" PRIu64 " operations",
+		 name, kvms_steps(model), kvms_digest(model), rebuilt->snapshot.step, rebuilt->snapshot.taken,
+		 rebuilt->replayed);
+}
+
+/* Every law holds in what was loaded; else says which does not. */
+static bool
+loaded_check(struct kvms *model, const char *name)
+{
+	struct kvms_findings findings;
+
+	if (kvms_check_all(model, &findings))
+		return true;
+	if (findings.count == 0)
+		kvmd_log(KVMD_ERROR, "store \"%s\": no memory left to check it", name);
+	else
+		kvmd_log(KVMD_ERROR,
+			 "store \"%s\", step %" PRIu64 ": its laws do not hold (%s); use the version of kvmstored that "
+			 "wrote it, or restore a copy of the state directory",
+			 name, kvms_steps(model), kvms_law_name(findings.at[0].law));
+	return false;
+}
+
+static bool
+store_begin(struct kvmd_state *state, struct kvmd_store *store)
+{
+	if (state->durability == PERSIST_DURABILITY_OFF)
+		return true;
+	store->journal = persist_stream_new(state->writer, store->name, store->model);
+	return store->journal != NULL;
+}
+
 static bool
 store_load(struct kvmd_state *state, struct kvmd_stores *stores, const char *name)
 {
-	struct persist_snapshot snapshot;
+	struct progress progress = { .store = name, .terminal = isatty(STDERR_FILENO) };
+	struct persist_rebuilt rebuilt;
 	char why[PERSIST_WHY];
 	struct kvmd_store *store;
 	struct kvms *model;
@@ -166,8 +261,16 @@ store_load(struct kvmd_state *state, struct kvmd_stores *stores, const char *nam
 		kvmd_log(KVMD_ERROR, "%s holds more than %zu stores; raise --max-stores", state->dir, stores->max);
 		return false;
 	}
-	if (persist_load(state->db, name, 0, &model, &snapshot, why, sizeof why) != PERSIST_OK) {
+	enum persist_status status = persist_rebuild(state->db, name, PERSIST_NO_STEP, on_progress, &progress, &model,
+						     &rebuilt, why, sizeof why);
+	if (progress.shown && progress.terminal)
+		fputc('\n', stderr);
+	if (status != PERSIST_OK) {
 		kvmd_log(KVMD_ERROR, "cannot load store \"%s\": %s", name, why);
+		return false;
+	}
+	if (!loaded_check(model, name)) {
+		kvms_free(&model);
 		return false;
 	}
 	store = kvmd_stores_add(stores, name, model);
@@ -176,9 +279,12 @@ store_load(struct kvmd_state *state, struct kvmd_stores *stores, const char *nam
 		kvmd_log(KVMD_ERROR, "cannot load store \"%s\": no memory left", name);
 		return false;
 	}
-	saved(store, &snapshot);
-	kvmd_log(KVMD_INFO, "loaded store \"%s\": step %" PRIu64 ", digest 0x%016" PRIx64 ", saved %s", name,
-		 snapshot.step, snapshot.digest, snapshot.taken);
+	saved(store, &rebuilt.snapshot);
+	rebuilt_note(state, name, model, &rebuilt);
+	if (!store_begin(state, store)) {
+		kvmd_log(KVMD_ERROR, "cannot load store \"%s\": no memory left", name);
+		return false;
+	}
 	return true;
 }
 
@@ -201,47 +307,58 @@ kvmd_state_load_all(struct kvmd_state *state, struct kvmd_stores *stores)
 	return done;
 }
 
-bool
-kvmd_state_load(struct kvmd_state *state, struct kvmd_store *store, uint64_t id, char *why, size_t size)
-{
-	struct persist_snapshot snapshot;
-	struct kvms *model;
+/* ---- Keeping ------------------------------------------------------------------------- */
 
-	if (state->db == NULL) {
-		snprintf(why, size, "this kvmstored keeps no snapshots; start it with --state-dir DIR");
-		return false;
-	}
-	if (persist_load(state->db, store->name, id, &model, &snapshot, why, size) != PERSIST_OK)
-		return false;
-	kvmd_store_replace(store, model);
-	saved(store, &snapshot);
-	kvmd_log(KVMD_INFO, "store \"%s\" put back to step %" PRIu64 ", digest 0x%016" PRIx64 ", saved %s", store->name,
-		 snapshot.step, snapshot.digest, snapshot.taken);
-	return true;
+#define NOT_KEPT "this kvmstored keeps nothing; start it with --state-dir DIR"
+
+static bool
+no_state(const struct kvmd_state *state, char *why, size_t size)
+{
+	if (state->db == NULL)
+		snprintf(why, size, NOT_KEPT);
+	return state->db == NULL;
 }
 
-/* ---- Saving -------------------------------------------------------------------------- */
-
-bool
-kvmd_state_save(struct kvmd_state *state, struct kvmd_store *store, char *why, size_t size)
+/* Save on the spot; the writer has all that came before. */
+static bool
+save_now(struct kvmd_state *state, struct kvmd_store *store, char *why, size_t size)
 {
-	struct persist_snapshot snapshot;
+	const struct persist_snapshot snapshot = { .step = kvms_steps(store->model),
+						   .digest = kvms_digest(store->model) };
 
-	if (state->db == NULL) {
-		snprintf(why, size, "this kvmstored keeps no snapshots; start it with --state-dir DIR");
-		return false;
-	}
-	if (store->broken[0] != '\0') {
-		snprintf(why, size, "store \"%s\" is not saved, because a law broke (%s); its last snapshot stays",
-			 store->name, store->broken);
-		return false;
-	}
-	if (persist_save(state->db, store->name, store->model, &snapshot, why, size) != PERSIST_OK)
+	if (persist_writer_save_now(state->writer, store->name, store->model, why, size) != PERSIST_OK)
 		return false;
 	saved(store, &snapshot);
 	kvmd_log(KVMD_INFO, "saved store \"%s\": step %" PRIu64 ", digest 0x%016" PRIx64, store->name, snapshot.step,
 		 snapshot.digest);
 	return true;
+}
+
+bool
+kvmd_state_keep(struct kvmd_state *state, struct kvmd_store *store, char *why, size_t size)
+{
+	if (state->db == NULL || state->durability == PERSIST_DURABILITY_OFF)
+		return true;
+	if (!save_now(state, store, why, size))
+		return false;
+	if (!store_begin(state, store)) {
+		snprintf(why, size, "no memory left for a journal");
+		return false;
+	}
+	return true;
+}
+
+bool
+kvmd_state_save(struct kvmd_state *state, struct kvmd_store *store, char *why, size_t size)
+{
+	if (no_state(state, why, size))
+		return false;
+	if (store->broken[0] != '\0') {
+		snprintf(why, size, "store \"%s\" is not saved, because a law broke (%s); its last snapshot stays",
+			 store->name, store->broken);
+		return false;
+	}
+	return save_now(state, store, why, size);
 }
 
 bool
@@ -269,12 +386,212 @@ kvmd_state_save_all(struct kvmd_state *state, struct kvmd_stores *stores)
 }
 
 bool
-kvmd_state_forget(struct kvmd_state *state, const char *name, char *why, size_t size)
+kvmd_state_forget(struct kvmd_state *state, struct kvmd_store *store, char *why, size_t size)
 {
 	enum persist_status status;
+	bool kept = store->journal != NULL;
 
 	if (state->db == NULL)
 		return true;
-	status = persist_drop(state->db, name, why, size);
-	return status == PERSIST_OK || status == PERSIST_ABSENT;
+	persist_stream_free(&store->journal);
+	status = persist_writer_drop(state->writer, store->name, why, size);
+	if (status == PERSIST_OK || status == PERSIST_ABSENT)
+		return true;
+	if (kept && !store_begin(state, store))
+		snprintf(store->broken, sizeof store->broken, "its journal was lost, for lack of memory");
+	return false;
+}
+
+/* ---- Going back ------------------------------------------------------------------------ */
+
+/* Put a store into the state it had behind "step", which is in "model". */
+static bool
+put_back(struct kvmd_state *state, struct kvmd_store *store, struct kvms *model, uint64_t step, char *why, size_t size)
+{
+	if (store->journal != NULL) {
+		if (persist_stream_last(store->journal) != kvms_steps(store->model)) {
+			kvms_free(&model);
+			snprintf(why, size, "%s; start kvmstored again", store->broken);
+			return false;
+		}
+		kvms_set_steps(model, kvms_steps(store->model) + 1);
+		if (!persist_stream_restored(store->journal, model, step)) {
+			kvms_free(&model);
+			snprintf(why, size, "no memory left");
+			return false;
+		}
+	}
+	kvmd_store_replace(store, model);
+	kvmd_state_flush(state, NULL);
+	kvmd_log(KVMD_INFO, "store \"%s\" put back to step %" PRIu64 ", digest 0x%016" PRIx64, store->name, step,
+		 kvms_digest(model));
+	return true;
+}
+
+bool
+kvmd_state_load(struct kvmd_state *state, struct kvmd_store *store, uint64_t id, char *why, size_t size)
+{
+	struct persist_snapshot snapshot;
+	struct kvms *model;
+
+	if (no_state(state, why, size) || !kvmd_state_settle(state, why, size))
+		return false;
+	if (persist_load(state->db, store->name, id, &model, &snapshot, why, size) != PERSIST_OK ||
+	    !put_back(state, store, model, snapshot.step, why, size))
+		return false;
+	if (store->journal == NULL)
+		saved(store, &snapshot);
+	return true;
+}
+
+bool
+kvmd_state_undo(struct kvmd_state *state, struct kvmd_store *store, uint64_t steps, char *why, size_t size)
+{
+	uint64_t now = kvms_steps(store->model);
+	struct kvms *model;
+
+	if (no_state(state, why, size))
+		return false;
+	if (store->journal == NULL) {
+		snprintf(why, size, "this kvmstored keeps no journal (--durability off)");
+		return false;
+	}
+	if (steps == 0 || steps > now) {
+		snprintf(why, size, "store \"%s\" has made %" PRIu64 " steps; undo takes 1 to that many", store->name,
+			 now);
+		return false;
+	}
+	if (!kvmd_state_settle(state, why, size) ||
+	    persist_rebuild(state->db, store->name, now - steps, NULL, NULL, &model, NULL, why, size) != PERSIST_OK)
+		return false;
+	return put_back(state, store, model, now - steps, why, size);
+}
+
+/* ---- Steps ----------------------------------------------------------------------------- */
+
+#define AHEAD_BYTES (64u << 20) /* the loop waits for the disk when it is so far ahead */
+
+bool
+kvmd_state_step(struct kvmd_state *state, struct kvmd_store *store, uint64_t connection, const struct kvms_op *op,
+		const struct kvms_outcome *out)
+{
+	(void)state;
+	if (store->journal == NULL || persist_stream_add(store->journal, connection, op, out))
+		return true;
+	kvmd_log(KVMD_ERROR,
+		 "store \"%s\": no memory left to note step %" PRIu64 " in the journal; it takes no more writes until "
+		 "kvmstored is started again, which brings back the step before",
+		 store->name, kvms_steps(store->model));
+	snprintf(store->broken, sizeof store->broken, "its journal ends before step %" PRIu64 ", for lack of memory",
+		 kvms_steps(store->model));
+	return false;
+}
+
+static void
+on_saved(void *arg, enum persist_status status, const struct persist_snapshot *snapshot, const char *why)
+{
+	struct kvmd_store *store = arg;
+
+	store->saving = false;
+	if (status == PERSIST_OK) {
+		saved(store, snapshot);
+		kvmd_log(KVMD_INFO, "saved store \"%s\": step %" PRIu64 ", digest 0x%016" PRIx64, store->name,
+			 snapshot->step, snapshot->digest);
+	} else {
+		kvmd_log(KVMD_WARNING, "store \"%s\": no snapshot: %s", store->name, why);
+	}
+	kvmd_store_put(store);
+}
+
+/* Begin a snapshot of every store that has gone far enough since its last. */
+static void
+snapshots_due(struct kvmd_state *state, struct kvmd_stores *stores)
+{
+	for (size_t i = 0; i < stores->count; i++) {
+		struct kvmd_store *store = stores->at[i];
+		struct persist_image *image;
+		char why[PERSIST_WHY];
+		uint64_t from = store->saved ? store->saved_step : 0;
+
+		if (store->saving || store->broken[0] != '\0' || kvms_steps(store->model) - from < state->snapshot_every)
+			continue;
+		if (persist_capture(store->model, &image, why, sizeof why) != PERSIST_OK ||
+		    !persist_writer_save(state->writer, store->name, image, on_saved, kvmd_store_get(store))) {
+			kvmd_log_limited(KVMD_WARNING, "store \"%s\": no snapshot: no memory left", store->name);
+			continue;
+		}
+		store->saving = true;
+	}
+}
+
+void
+kvmd_state_flush(struct kvmd_state *state, struct kvmd_stores *stores)
+{
+	if (state->writer == NULL)
+		return;
+	persist_writer_flush(state->writer);
+	if (stores != NULL && state->snapshot_every > 0)
+		snapshots_due(state, stores);
+	while (!state->failing && persist_writer_waiting(state->writer) > AHEAD_BYTES) {
+		usleep(1000);
+		state->failing = persist_writer_failing(state->writer, state->why, sizeof state->why);
+	}
+}
+
+#define SETTLE_MS 5000u
+
+bool
+kvmd_state_settle(struct kvmd_state *state, char *why, size_t size)
+{
+	uint64_t number;
+
+	if (state->writer == NULL)
+		return true;
+	persist_writer_hurry(state->writer);
+	number = persist_writer_next(state->writer) - 1;
+	for (unsigned ms = 0; persist_writer_written(state->writer) < number; ms++) {
+		if (persist_writer_failing(state->writer, why, size))
+			return false;
+		if (ms == SETTLE_MS) {
+			snprintf(why, size, "the disk is too slow: not all is written after %u seconds",
+				 SETTLE_MS / 1000);
+			return false;
+		}
+		usleep(1000);
+	}
+	return true;
+}
+
+uint64_t
+kvmd_state_number(const struct kvmd_state *state)
+{
+	return state->writer == NULL || state->durability != PERSIST_DURABILITY_FULL
+		   ? 0
+		   : persist_writer_next(state->writer);
+}
+
+uint64_t
+kvmd_state_written(const struct kvmd_state *state)
+{
+	return state->writer == NULL ? UINT64_MAX : persist_writer_written(state->writer);
+}
+
+int
+kvmd_state_fd(const struct kvmd_state *state)
+{
+	return state->writer == NULL ? -1 : persist_writer_fd(state->writer);
+}
+
+void
+kvmd_state_heard(struct kvmd_state *state)
+{
+	bool failed = state->failing;
+
+	persist_writer_heard(state->writer);
+	persist_writer_finished(state->writer);
+	state->failing = persist_writer_failing(state->writer, state->why, sizeof state->why);
+	if (state->failing && !failed)
+		kvmd_log(KVMD_ERROR, "no store takes writes until this is mended: %s", state->why);
+	else if (failed && !state->failing)
+		kvmd_log(KVMD_INFO, "the journal is written again; stores take writes");
 }

@@ -21,6 +21,8 @@
 
 TAILQ_HEAD(kvmd_wait_queue, kvmd_wait);
 
+struct persist_stream;
+
 struct kvmd_store {
 	char name[KVMP_STORE_NAME_MAX + 1];
 	struct kvms *model; /* NULL: dropped */
@@ -31,6 +33,8 @@ struct kvmd_store {
 	bool saved;
 	uint64_t saved_step; /* of the newest snapshot, if saved */
 	uint64_t saved_digest;
+	bool saving;                    /* one is being written */
+	struct persist_stream *journal; /* NULL: none is kept */
 	struct kvmd_owners owners;    /* of its cursors */
 	struct kvmd_wait_queue waits; /* opens that wait; see daemon/waits.h */
 	unsigned waits_count;

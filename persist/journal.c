@@ -461,6 +461,8 @@ begin(struct persist *db, const char *store, uint64_t step, struct plan *plan, s
 			return status;
 		if (status != PERSIST_REFUSED)
 			return persist_report(r, status, "%s", rebuilt->aside_why);
+		if (rebuilt->aside < PERSIST_ASIDE)
+			rebuilt->aside_id[rebuilt->aside] = plan->snapshot;
 		rebuilt->aside++;
 		below = plan->snapshot;
 	}

@@ -56,12 +56,15 @@ enum persist_status persist_journal_visit(struct persist *db, const char *store,
 /* Called now and then while a store is rebuilt: steps applied, and steps in all. */
 typedef void persist_progress(void *arg, uint64_t done, uint64_t total);
 
+#define PERSIST_ASIDE 16u
+
 /* What a rebuilt store was made of. */
 struct persist_rebuilt {
 	struct persist_snapshot snapshot; /* where it began */
 	uint64_t replayed;                /* steps applied since */
 	uint64_t last;                    /* last step that the journal knows */
 	unsigned aside;                   /* snapshots that could not be loaded and were passed over */
+	uint64_t aside_id[PERSIST_ASIDE]; /* the first of them */
 	char aside_why[PERSIST_WHY];      /* why the last of them could not */
 };
 

@@ -75,6 +75,7 @@ struct persist_writer {
 	struct timespec oldest; /* when the first came */
 	struct jobs jobs, ended;
 	uint64_t written;
+	bool hurry; /* do not wait for the interval */
 	bool stop;
 	struct timespec give_up; /* with stop: when */
 	bool failing;
@@ -228,7 +229,7 @@ wait_for_work(struct persist_writer *w)
 			if (w->written < w->complete)
 				return;
 			wait_until(w, NULL);
-		} else if (w->durability == PERSIST_DURABILITY_FULL || w->waiting_bytes >= HASTE_BYTES) {
+		} else if (w->durability == PERSIST_DURABILITY_FULL || w->hurry || w->waiting_bytes >= HASTE_BYTES) {
 			return;
 		} else {
 			struct timespec deadline = after(w->oldest, w->interval);
@@ -263,12 +264,14 @@ write_waiting(struct persist_writer *w)
 	size_t bytes = w->waiting_bytes;
 
 	if (TAILQ_EMPTY(&w->waiting)) {
+		w->hurry = false;
 		if (w->written < number)
 			tell(w);
 		w->written = number;
 		return true;
 	}
 	TAILQ_CONCAT(&taken, &w->waiting, link);
+	w->hurry = false;
 	pthread_mutex_unlock(&w->lock);
 	enum persist_status status = portions_write(w, &taken, why, sizeof why);
 	pthread_mutex_lock(&w->lock);
@@ -585,6 +588,12 @@ persist_stream_restored(struct persist_stream *stream, struct kvms *model, uint6
 }
 
 uint64_t
+persist_stream_last(const struct persist_stream *stream)
+{
+	return stream->step;
+}
+
+uint64_t
 persist_writer_next(const struct persist_writer *w)
 {
 	return w->flushed + 1;
@@ -603,6 +612,16 @@ persist_writer_flush(struct persist_writer *w)
 	w->flushed++;
 	pthread_mutex_lock(&w->lock);
 	w->complete = w->flushed;
+	pthread_cond_signal(&w->work);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void
+persist_writer_hurry(struct persist_writer *w)
+{
+	persist_writer_flush(w);
+	pthread_mutex_lock(&w->lock);
+	w->hurry = true;
 	pthread_cond_signal(&w->work);
 	pthread_mutex_unlock(&w->lock);
 }

@@ -93,11 +93,17 @@ bool persist_stream_add(struct persist_stream *stream, uint64_t connection, cons
 /* Add a step that put back the state of step "target"; "model" holds it and is numbered as the new step. */
 bool persist_stream_restored(struct persist_stream *stream, struct kvms *model, uint64_t target);
 
+/* The last step that was added. */
+uint64_t persist_stream_last(const struct persist_stream *stream);
+
 /* The number that the next flush will have: what was added so far is written once that is. */
 uint64_t persist_writer_next(const struct persist_writer *w);
 
 /* Hand over what the streams hold.  Cheap if that is nothing. */
 void persist_writer_flush(struct persist_writer *w);
+
+/* The same, and it is written without waiting for the interval. */
+void persist_writer_hurry(struct persist_writer *w);
 
 /* ---- Snapshots ------------------------------------------------------------------- */
 

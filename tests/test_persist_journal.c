@@ -44,6 +44,7 @@ sql(const char *statements)
 
 	snprintf(path, sizeof path, "%s/kvmstore.db", dir);
 	cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+	sqlite3_busy_timeout(db, 10000); /* the writer may still be at work */
 	cr_assert_eq(sqlite3_exec(db, statements, NULL, NULL, NULL), SQLITE_OK, "%s", sqlite3_errmsg(db));
 	sqlite3_close(db);
 }
@@ -292,10 +293,11 @@ Test(journal, leads_around_a_snapshot_that_is_damaged)
 		world_step(&w);
 	cr_assert_eq(persist_capture(w.walk.s, &image, WHY), PERSIST_OK);
 	cr_assert(persist_writer_save(w.writer, "s", image, NULL, NULL));
+	cr_assert_eq(persist_writer_save_now(w.writer, "other", w.walk.s, WHY), PERSIST_OK); /* behind the first */
 	for (unsigned k = 0; k < 50; k++)
 		world_step(&w);
 	world_settle(&w);
-	sql("UPDATE frame SET rc = 77 WHERE snapshot = (SELECT max(id) FROM snapshot)");
+	sql("UPDATE frame SET rc = 77 WHERE snapshot = (SELECT max(id) FROM snapshot WHERE store = 's')");
 	cr_assert_eq(persist_rebuild(w.db, "s", PERSIST_NO_STEP, NULL, NULL, &s, &rebuilt, WHY), PERSIST_OK, "%s", why);
 	cr_assert_eq(rebuilt.aside, 1);
 	cr_assert_gt(strlen(rebuilt.aside_why), 10);

@@ -840,10 +840,10 @@ Test(persist_damage, newer_version_is_refused_and_left_alone)
 	struct kvms *s = store_new("");
 
 	save_file("s.kvms", s);
-	sql("s.kvms", "PRAGMA user_version = 2");
+	sql("s.kvms", "PRAGMA user_version = 3");
 	refused("s.kvms", "newer version");
 	cr_assert(persist_file_is_ours("s.kvms"));
-	sql("s.kvms", "PRAGMA user_version = 1; UPDATE snapshot SET format = 2, library = '9.9'");
+	sql("s.kvms", "PRAGMA user_version = 2; UPDATE snapshot SET format = 3, library = '9.9'");
 	refused("s.kvms", "newer version of kvmstore (9.9)");
 	sql("s.kvms", "PRAGMA user_version = 0; UPDATE snapshot SET format = 1");
 	refused("s.kvms", "damaged");
