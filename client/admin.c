@@ -549,3 +549,49 @@ kvmctl_snapshot_load(struct kvmctl *k)
 		show_store(k, &response.store);
 	return done(&s, status);
 }
+
+/* Ask the daemon one thing about its store, and show what the store is then. */
+static enum kvmctl_status
+store_request(struct kvmctl *k, struct kvmp_request *request)
+{
+	struct kvmctl_session s = { 0 };
+	struct kvmp_response response;
+	enum kvmctl_status status;
+
+	if (k->option[OPTION_embedded] != NULL) {
+		kvmctl_complain("this needs a daemon with a state directory; --embedded has no history");
+		return KVMCTL_USAGE;
+	}
+	status = kvmctl_session_connect(k, &s, kvmctl_store_name(k));
+	if (status == KVMCTL_OK)
+		status = kvmctl_session_request(&s, request, &response);
+	if (status == KVMCTL_OK && !k->quiet)
+		show_store(k, &response.store);
+	return done(&s, status);
+}
+
+enum kvmctl_status
+kvmctl_undo(struct kvmctl *k)
+{
+	struct kvmp_request request = { .type = KVMP_UNDO, .undo = 1 };
+
+	if (k->argc > 0 &&
+	    (!kvt_parse_u64(k->argv[0], strlen(k->argv[0]), &request.undo) || request.undo == 0)) {
+		kvmctl_complain("'%s' is no number of steps", k->argv[0]);
+		return KVMCTL_USAGE;
+	}
+	return store_request(k, &request);
+}
+
+enum kvmctl_status
+kvmctl_store_clone(struct kvmctl *k)
+{
+	struct kvmp_request request = { .type = KVMP_STORE_CLONE, .clone = { .name = k->argv[0] } };
+
+	request.clone.has_step = k->argc > 1;
+	if (k->argc > 1 && !kvt_parse_u64(k->argv[1], strlen(k->argv[1]), &request.clone.step)) {
+		kvmctl_complain("'%s' is no step: \"kvmctl log\" shows them", k->argv[1]);
+		return KVMCTL_USAGE;
+	}
+	return store_request(k, &request);
+}

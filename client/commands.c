@@ -49,6 +49,10 @@ static const struct kvmctl_command commands[] = {
 	  "The keys are those of a trace's store line; they are fixed from here on:\n", 0, 1, INT_MAX,
 	  kvmctl_store_create },
 	{ "store list", "", "stores of the daemon", "One store a line.\n", 0, 0, 0, kvmctl_store_list },
+	{ "store clone", "NAME [STEP]", "a new store like this one, now or behind STEP",
+	  "What would have happened: the new store goes its own way, with a history of its own.  STEP needs a journal.\n"
+	  "\tkvmctl store clone what-if 1200\n",
+	  0, 1, 2, kvmctl_store_clone },
 	{ "store drop", "NAME", "end a store of the daemon, and its snapshots",
 	  "There is no way back.  The store \"default\" cannot be dropped.\n", 0, 1, 1, kvmctl_store_drop },
 	{ "snapshot save", "[FILE]", "save the store in the daemon's directory, or in FILE",
@@ -60,9 +64,15 @@ static const struct kvmctl_command commands[] = {
 	{ "snapshot list", "[FILE]", "snapshots in the daemon's directory, or in FILE",
 	  "One snapshot a line.  FILE needs no daemon.\n", 0, 0, 1, kvmctl_snapshot_list },
 	{ "snapshot load", "[ID]", "put the daemon's store back to a snapshot",
-	  "ID is that of \"snapshot list\"; without it the newest.  What came after the snapshot is lost.\n"
+	  "ID is that of \"snapshot list\"; without it the newest.  With a journal this is one more step, and \"undo 1\" takes "
+	  "it back; without one what came after the snapshot is lost.\n"
 	  "To work on a snapshot without a daemon give --embedded=FILE to any command.\n",
 	  0, 0, 1, kvmctl_snapshot_load },
+	{ "undo", "[N]", "put the daemon's store back by N steps",
+	  "Without N by one.  This is one more step: the store is then what it was, ids that will be given included, and "
+	  "its history keeps both, so that an undo can be undone.\n"
+	  "\tkvmctl undo 3\n",
+	  0, 0, 1, kvmctl_undo },
 	{ "trace import", "FOLDER|FILE", "make a trace of a real kernel's recording",
 	  "Reads a recording made with Linux's function tracer: the text of its trace buffer, or a folder with "
 	  "trace.txt, snap-0/vmallocinfo and mappings.0.csv, each possibly compressed with xz.  What became of every "

@@ -665,6 +665,88 @@ batch_held_back(const struct call *call, const struct kvms_op *op)
 /* Bytes of an outcome in a message, at most, its lists aside. */
 #define ANSWER_BYTES 512u
 
+/* The operations of an atomic batch have happened: what one by one does after each of them. */
+static void
+batch_happened(const struct call *call, const struct kvmp_answer *answers)
+{
+	struct kvmd_server *server = call->server;
+	struct kvmd_store *store = call->client->store;
+	size_t count = call->request->batch.count;
+
+	server->stepped = true;
+	if (store->journal != NULL)
+		persist_stream_together(store->journal, true);
+	for (size_t i = 0; i < count; i++) {
+		const struct kvms_op *op = &call->request->batch.ops[i];
+
+		if (!kvmd_state_step(&server->state, store, call->client->number, op, &answers[i].outcome))
+			break;
+		if (kvmd_op_drops(op))
+			kvmd_cursor_gone(&server->waits, store, op->arg[0]);
+	}
+	if (store->journal != NULL)
+		persist_stream_together(store->journal, false);
+}
+
+/* Apply one after the other in a group; *done = how many have an answer.  False: refused. */
+static bool
+batch_try(const struct call *call, struct kvmp_answer *answers, size_t *done)
+{
+	struct kvmd_store *store = call->client->store;
+	size_t count = call->request->batch.count, bytes = 0;
+	struct kvms_outcome *out = &call->server->outcome;
+
+	for (*done = 0; *done < count; (*done)++) {
+		const struct kvms_op *op = &call->request->batch.ops[*done];
+		enum kvms_status status = kvms_apply(store->model, op, out);
+
+		if (!answered(call, status, op))
+			return false;
+		bytes += ANSWER_BYTES + out->list_count * sizeof *out->list;
+		if (!answer_keep(call->server->codec, op, out, kvms_steps(store->model), &answers[*done]) ||
+		    bytes > KVMP_RESPONSE_MAX / 2) {
+			refuse(call, KVMP_ERROR_TOO_LARGE, "the answer to the batch would be too large; nothing happened");
+			return false;
+		}
+		if (out->name != 0) {
+			(*done)++;
+			return true;
+		}
+	}
+	return true;
+}
+
+static void
+serve_batch_atomic(const struct call *call, struct kvmp_answer *answers)
+{
+	struct kvmd_store *store = call->client->store;
+	size_t count = call->request->batch.count, done;
+
+	for (size_t i = 0; i < count; i++)
+		if (kvmd_op_opens(&call->request->batch.ops[i])) {
+			refuse(call, KVMP_ERROR_INVALID, "Batch: atomic does not go with %s",
+			       kvms_op_row(call->request->batch.ops[i].code)->name);
+			return;
+		}
+	kvms_group_begin(store->model);
+	bool tried = batch_try(call, answers, &done);
+	bool happened = tried && (done == 0 || answers[done - 1].outcome.name == 0);
+
+	if (!kvms_group_end(store->model, happened)) {
+		answered(call, KVMS_NOMEM, NULL);
+		return;
+	}
+	if (!tried)
+		return;
+	if (happened)
+		batch_happened(call, answers);
+	for (size_t i = 0; i < done && !happened; i++)
+		answers[i].has_step = false;
+	call->response->type = KVMP_R_BATCH;
+	call->response->batch.answers = answers;
+	call->response->batch.count = done;
+}
+
 static void
 serve_batch(const struct call *call)
 {
@@ -678,6 +760,10 @@ serve_batch(const struct call *call)
 		return;
 	if (answers == NULL) {
 		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
+		return;
+	}
+	if (call->request->batch.atomic) {
+		serve_batch_atomic(call, answers);
 		return;
 	}
 	while (done < count && bytes < KVMP_RESPONSE_MAX / 2) {
@@ -955,44 +1041,81 @@ serve_store_list(const struct call *call)
 	call->response->stores.count = stores->count;
 }
 
+/* True if a store of that name may be added; else refuses. */
+static bool
+store_may_be_added(const struct call *call, const char *name)
+{
+	const struct kvmd_stores *stores = &call->server->stores;
+
+	if (kvmd_stores_find(stores, name) != NULL)
+		refuse(call, KVMP_ERROR_STORE_EXISTS, "there is a store \"%s\" already", name);
+	else if (stores->count == stores->max)
+		refuse(call, KVMP_ERROR_LIMIT, "there are %zu stores, as many as this daemon takes (--max-stores)",
+		       stores->count);
+	else
+		return true;
+	return false;
+}
+
+/* Add and keep a new store, and answer; takes the model. */
+static void
+store_add(const struct call *call, const char *name, struct kvms *model)
+{
+	struct kvmd_stores *stores = &call->server->stores;
+	struct kvmd_store *store = kvmd_stores_add(stores, name, model);
+	char why[PERSIST_WHY];
+
+	if (store == NULL) {
+		kvms_free(&model);
+		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for a store");
+		return;
+	}
+	if (!kvmd_state_keep(&call->server->state, store, why, sizeof why)) {
+		kvmd_stores_drop(stores, store);
+		refuse(call, KVMP_ERROR_STATE, "store \"%s\" is not made: %s", name, why);
+		return;
+	}
+	answer_store(call, store);
+}
+
 static void
 serve_store_create(const struct call *call)
 {
-	struct kvmd_stores *stores = &call->server->stores;
 	const char *name = call->request->store.name;
-	char why_not[PERSIST_WHY];
-	struct kvmd_store *store;
 	struct kvms_refusal why;
 	struct kvms *model;
 
-	if (kvmd_stores_find(stores, name) != NULL) {
-		refuse(call, KVMP_ERROR_STORE_EXISTS, "there is a store \"%s\" already", name);
+	if (!store_may_be_added(call, name))
 		return;
-	}
-	if (stores->count == stores->max) {
-		refuse(call, KVMP_ERROR_LIMIT, "there are %zu stores, as many as this daemon takes (--max-stores)",
-		       stores->count);
-		return;
-	}
 	model = kvms_new(&call->request->store.config, &why);
 	if (model == NULL) {
 		refuse(call, KVMP_ERROR_STORE_REFUSED, "%s%s%s",
 		       why.key < 0 ? "" : kvms_store_row()->args[why.key].name, why.key < 0 ? "" : ": ", why.text);
 		return;
 	}
-	store = kvmd_stores_add(stores, name, model);
-	if (store == NULL) {
-		kvms_free(&model);
-		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for a store");
-		return;
-	}
-	if (!kvmd_state_keep(&call->server->state, store, why_not, sizeof why_not)) {
-		kvmd_stores_drop(stores, store);
-		refuse(call, KVMP_ERROR_STATE, "store \"%s\" is not created: %s", name, why_not);
-		return;
-	}
 	kvmd_log(KVMD_INFO, "created store \"%s\"", name);
-	answer_store(call, store);
+	store_add(call, name, model);
+}
+
+static void
+serve_store_clone(const struct call *call)
+{
+	const char *name = call->request->clone.name;
+	struct kvmd_store *store = call->client->store;
+	bool was = call->request->clone.has_step;
+	uint64_t step = was ? call->request->clone.step : kvms_steps(store->model);
+	struct kvms *model;
+	char why[PERSIST_WHY];
+
+	if (!store_may_be_added(call, name))
+		return;
+	if (!(was ? kvmd_state_at(&call->server->state, store, step, &model, why, sizeof why)
+		  : kvmd_state_copy(store, &model, why, sizeof why))) {
+		refuse(call, KVMP_ERROR_STATE, "store \"%s\" is not made: %s", name, why);
+		return;
+	}
+	kvmd_log(KVMD_INFO, "store \"%s\" begins as \"%s\" at step %" PRIu64, name, store->name, step);
+	store_add(call, name, model);
 }
 
 static void
@@ -1062,8 +1185,34 @@ serve_snapshot_load(const struct call *call)
 		refuse(call, KVMP_ERROR_STATE, "%s", why);
 		return;
 	}
+	call->server->stepped = true;
 	kvmd_store_changed(&call->server->waits, call->client->store);
 	answer_store(call, call->client->store);
+}
+
+static void
+serve_undo(const struct call *call)
+{
+	char why[PERSIST_WHY];
+
+	if (!kvmd_state_undo(&call->server->state, call->client->store, call->request->undo, why, sizeof why)) {
+		refuse(call, KVMP_ERROR_STATE, "%s", why);
+		return;
+	}
+	call->server->stepped = true;
+	kvmd_store_changed(&call->server->waits, call->client->store);
+	answer_store(call, call->client->store);
+}
+
+static void
+serve_settle(const struct call *call)
+{
+	char why[PERSIST_WHY];
+
+	if (kvmd_state_settle(&call->server->state, why, sizeof why))
+		call->response->type = KVMP_R_DONE;
+	else
+		refuse(call, KVMP_ERROR_STATE, "%s", why);
 }
 
 /* Snapshots gathered for one answer, in the codec's memory. */
@@ -1155,6 +1304,9 @@ static const struct {
 	[KVMP_SNAPSHOT_LIST] = { serve_snapshot_list, false },
 	[KVMP_SNAPSHOT_LOAD] = { serve_snapshot_load, true },
 	[KVMP_EXTENTS] = { serve_extents, true },
+	[KVMP_UNDO] = { serve_undo, true },
+	[KVMP_SETTLE] = { serve_settle, false },
+	[KVMP_STORE_CLONE] = { serve_store_clone, true },
 };
 
 bool

@@ -445,24 +445,37 @@ kvmd_state_load(struct kvmd_state *state, struct kvmd_store *store, uint64_t id,
 }
 
 bool
-kvmd_state_undo(struct kvmd_state *state, struct kvmd_store *store, uint64_t steps, char *why, size_t size)
+kvmd_state_at(struct kvmd_state *state, struct kvmd_store *store, uint64_t step, struct kvms **model, char *why,
+	      size_t size)
 {
-	uint64_t now = kvms_steps(store->model);
-	struct kvms *model;
-
 	if (no_state(state, why, size))
 		return false;
 	if (store->journal == NULL) {
 		snprintf(why, size, "this kvmstored keeps no journal (--durability off)");
 		return false;
 	}
+	return kvmd_state_settle(state, why, size) &&
+	       persist_rebuild(state->db, store->name, step, NULL, NULL, model, NULL, why, size) == PERSIST_OK;
+}
+
+bool
+kvmd_state_copy(struct kvmd_store *store, struct kvms **model, char *why, size_t size)
+{
+	return persist_copy(store->model, model, why, size) == PERSIST_OK;
+}
+
+bool
+kvmd_state_undo(struct kvmd_state *state, struct kvmd_store *store, uint64_t steps, char *why, size_t size)
+{
+	uint64_t now = kvms_steps(store->model);
+	struct kvms *model;
+
 	if (steps == 0 || steps > now) {
 		snprintf(why, size, "store \"%s\" has made %" PRIu64 " steps; undo takes 1 to that many", store->name,
 			 now);
 		return false;
 	}
-	if (!kvmd_state_settle(state, why, size) ||
-	    persist_rebuild(state->db, store->name, now - steps, NULL, NULL, &model, NULL, why, size) != PERSIST_OK)
+	if (!kvmd_state_at(state, store, now - steps, &model, why, size))
 		return false;
 	return put_back(state, store, model, now - steps, why, size);
 }

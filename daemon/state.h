@@ -67,6 +67,11 @@ bool kvmd_state_keep(struct kvmd_state *state, struct kvmd_store *store, char *w
 /* Put a store back to snapshot "id" of it, 0 = the newest: a step of its history. */
 bool kvmd_state_load(struct kvmd_state *state, struct kvmd_store *store, uint64_t id, char *why, size_t size);
 
+/* The state of a store behind "step" of its history, or as it is now; the caller owns *model. */
+bool kvmd_state_at(struct kvmd_state *state, struct kvmd_store *store, uint64_t step, struct kvms **model, char *why,
+		   size_t size);
+bool kvmd_state_copy(struct kvmd_store *store, struct kvms **model, char *why, size_t size);
+
 /* Put a store back by "steps" of its steps: one more step.  Fails with false and a sentence. */
 bool kvmd_state_undo(struct kvmd_state *state, struct kvmd_store *store, uint64_t steps, char *why, size_t size);
 

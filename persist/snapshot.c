@@ -417,6 +417,20 @@ persist_drop(struct persist *db, const char *name, char *why, size_t size)
 	return status;
 }
 
+enum persist_status
+persist_copy(struct kvms *s, struct kvms **copy, char *why, size_t size)
+{
+	const struct report r = { why, size };
+	struct persist_image *image;
+
+	*copy = NULL;
+	enum persist_status status = persist_capture(s, &image, why, size);
+	if (status == PERSIST_OK)
+		status = persist_image_build(image, copy, &r);
+	persist_image_free(&image);
+	return status;
+}
+
 void
 persist_keep(struct persist *db, unsigned count)
 {

@@ -126,6 +126,9 @@ enum persist_status persist_capture(struct kvms *s, struct persist_image **image
 /* End a picture: takes it and sets the caller's pointer to NULL.  NULL is fine. */
 void persist_image_free(struct persist_image **image);
 
+/* A second store in the same state, which the caller owns; its checks are those of a new store. */
+enum persist_status persist_copy(struct kvms *s, struct kvms **copy, char *why, size_t size);
+
 /* Write a picture, as persist_save() does with a store. */
 enum persist_status persist_write(struct persist *db, const char *name, const struct persist_image *image,
 				  struct persist_snapshot *saved, char *why, size_t size);

@@ -52,6 +52,7 @@ struct persist_stream {
 	struct portion *open; /* being filled by the loop; NULL = nothing yet */
 	uint64_t step;        /* last added */
 	uint64_t time;        /* of it, microseconds since 1970 */
+	bool together;        /* what is added must not be cut in two */
 };
 
 struct persist_writer {
@@ -567,9 +568,15 @@ persist_stream_add(struct persist_stream *stream, uint64_t connection, const str
 		return false;
 	stream->step++;
 	stream->time += delay;
-	if (stream->open->records.size >= PORTION_BYTES)
+	if (stream->open->records.size >= PORTION_BYTES && !stream->together)
 		stream_flush(stream);
 	return true;
+}
+
+void
+persist_stream_together(struct persist_stream *stream, bool together)
+{
+	stream->together = together;
 }
 
 bool

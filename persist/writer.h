@@ -90,6 +90,9 @@ void persist_stream_free(struct persist_stream **stream);
 bool persist_stream_add(struct persist_stream *stream, uint64_t connection, const struct kvms_op *op,
 			const struct kvms_outcome *out);
 
+/* While "together" is set, the steps that are added stay in one group. */
+void persist_stream_together(struct persist_stream *stream, bool together);
+
 /* Add a step that put back the state of step "target"; "model" holds it and is numbered as the new step. */
 bool persist_stream_restored(struct persist_stream *stream, struct kvms *model, uint64_t target);
 

@@ -45,6 +45,9 @@ enum kvmp_request_type {
 	KVMP_SNAPSHOT_LIST,
 	KVMP_SNAPSHOT_LOAD,
 	KVMP_EXTENTS,
+	KVMP_UNDO,
+	KVMP_SETTLE,
+	KVMP_STORE_CLONE,
 	KVMP_REQUEST_TYPES
 };
 
@@ -111,6 +114,7 @@ struct kvmp_request {
 			const struct kvms_op *ops;
 			size_t count;
 			bool stop;
+			bool atomic;
 		} batch;
 		struct {
 			const char *name;      /* create, drop, select */
@@ -121,6 +125,12 @@ struct kvmp_request {
 			uint64_t every;
 		} check;
 		uint64_t snapshot; /* load: its id, 0 = newest */
+		uint64_t undo;     /* steps */
+		struct {
+			const char *name;
+			bool has_step;
+			uint64_t step;
+		} clone;
 		struct {
 			uint64_t table;
 			uint64_t first;

@@ -6,25 +6,38 @@
 #include "proto/internal.h"
 #include "proto/wire.h"
 
-/* Types of requests follow the numbers of the oneof. */
-#define BODY_OF(type) ((type) + 2)
+/* The field of each request. */
+static const Kvmstore__Request__BodyCase body_of[KVMP_REQUEST_TYPES] = {
+	[KVMP_HELLO] = KVMSTORE__REQUEST__BODY_HELLO,
+	[KVMP_OP] = KVMSTORE__REQUEST__BODY_OP,
+	[KVMP_INSPECT] = KVMSTORE__REQUEST__BODY_INSPECT,
+	[KVMP_TRANSLATE_MANY] = KVMSTORE__REQUEST__BODY_TRANSLATE_MANY,
+	[KVMP_BATCH] = KVMSTORE__REQUEST__BODY_BATCH,
+	[KVMP_STATUS] = KVMSTORE__REQUEST__BODY_STATUS,
+	[KVMP_STORE_LIST] = KVMSTORE__REQUEST__BODY_STORE_LIST,
+	[KVMP_STORE_CREATE] = KVMSTORE__REQUEST__BODY_STORE_CREATE,
+	[KVMP_STORE_DROP] = KVMSTORE__REQUEST__BODY_STORE_DROP,
+	[KVMP_STORE_SELECT] = KVMSTORE__REQUEST__BODY_STORE_SELECT,
+	[KVMP_SET_CHECK] = KVMSTORE__REQUEST__BODY_SET_CHECK,
+	[KVMP_SNAPSHOT_SAVE] = KVMSTORE__REQUEST__BODY_SNAPSHOT_SAVE,
+	[KVMP_SNAPSHOT_LIST] = KVMSTORE__REQUEST__BODY_SNAPSHOT_LIST,
+	[KVMP_SNAPSHOT_LOAD] = KVMSTORE__REQUEST__BODY_SNAPSHOT_LOAD,
+	[KVMP_EXTENTS] = KVMSTORE__REQUEST__BODY_EXTENTS,
+	[KVMP_UNDO] = KVMSTORE__REQUEST__BODY_UNDO,
+	[KVMP_SETTLE] = KVMSTORE__REQUEST__BODY_SETTLE,
+	[KVMP_STORE_CLONE] = KVMSTORE__REQUEST__BODY_STORE_CLONE,
+};
 
-_Static_assert((int)KVMSTORE__REQUEST__BODY_HELLO == BODY_OF(KVMP_HELLO) &&
-		   (int)KVMSTORE__REQUEST__BODY_OP == BODY_OF(KVMP_OP) &&
-		   (int)KVMSTORE__REQUEST__BODY_INSPECT == BODY_OF(KVMP_INSPECT) &&
-		   (int)KVMSTORE__REQUEST__BODY_TRANSLATE_MANY == BODY_OF(KVMP_TRANSLATE_MANY) &&
-		   (int)KVMSTORE__REQUEST__BODY_BATCH == BODY_OF(KVMP_BATCH) &&
-		   (int)KVMSTORE__REQUEST__BODY_STATUS == BODY_OF(KVMP_STATUS) &&
-		   (int)KVMSTORE__REQUEST__BODY_STORE_LIST == BODY_OF(KVMP_STORE_LIST) &&
-		   (int)KVMSTORE__REQUEST__BODY_STORE_CREATE == BODY_OF(KVMP_STORE_CREATE) &&
-		   (int)KVMSTORE__REQUEST__BODY_STORE_DROP == BODY_OF(KVMP_STORE_DROP) &&
-		   (int)KVMSTORE__REQUEST__BODY_STORE_SELECT == BODY_OF(KVMP_STORE_SELECT) &&
-		   (int)KVMSTORE__REQUEST__BODY_SET_CHECK == BODY_OF(KVMP_SET_CHECK) &&
-		   (int)KVMSTORE__REQUEST__BODY_SNAPSHOT_SAVE == BODY_OF(KVMP_SNAPSHOT_SAVE) &&
-		   (int)KVMSTORE__REQUEST__BODY_SNAPSHOT_LIST == BODY_OF(KVMP_SNAPSHOT_LIST) &&
-		   (int)KVMSTORE__REQUEST__BODY_SNAPSHOT_LOAD == BODY_OF(KVMP_SNAPSHOT_LOAD) &&
-		   (int)KVMSTORE__REQUEST__BODY_EXTENTS == BODY_OF(KVMP_EXTENTS),
-	       "Request");
+/* The type of a request that has a body. */
+static unsigned
+type_of(const Kvmstore__Request *m)
+{
+	unsigned type = 0;
+
+	while (body_of[type] != m->body_case)
+		type++; /* every body is in the table: a field that is not in it has been refused */
+	return type;
+}
 
 /* ---- Reading -------------------------------------------------------------------- */
 
@@ -146,6 +159,7 @@ read_batch(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_request
 	out->batch.ops = ops;
 	out->batch.count = count;
 	out->batch.stop = m->batch->stop != 0;
+	out->batch.atomic = m->batch->atomic != 0;
 	return true;
 }
 
@@ -198,6 +212,23 @@ read_snapshot_load(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp
 }
 
 static bool
+read_undo(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_request *out, struct kvmp_refusal *why)
+{
+	(void)c, (void)why;
+	out->undo = m->undo->steps;
+	return true;
+}
+
+static bool
+read_store_clone(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_request *out, struct kvmp_refusal *why)
+{
+	(void)c;
+	out->clone.has_step = m->store_clone->has_step;
+	out->clone.step = m->store_clone->step;
+	return store_name_read(m->store_clone->name, &out->clone.name, why);
+}
+
+static bool
 read_extents(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_request *out, struct kvmp_refusal *why)
 {
 	(void)c, (void)why;
@@ -215,7 +246,8 @@ static reader *const readers[KVMP_REQUEST_TYPES] = {
 	[KVMP_STORE_DROP] = read_store_drop, [KVMP_STORE_SELECT] = read_store_select,
 	[KVMP_SET_CHECK] = read_set_check,   [KVMP_SNAPSHOT_SAVE] = read_nothing,
 	[KVMP_SNAPSHOT_LIST] = read_nothing, [KVMP_SNAPSHOT_LOAD] = read_snapshot_load,
-	[KVMP_EXTENTS] = read_extents,
+	[KVMP_EXTENTS] = read_extents,       [KVMP_UNDO] = read_undo,
+	[KVMP_SETTLE] = read_nothing,        [KVMP_STORE_CLONE] = read_store_clone,
 };
 
 bool
@@ -235,7 +267,7 @@ kvmp_request_unpack(struct kvmp_codec *c, const uint8_t *data, size_t size, stru
 		return false;
 	if (m->body_case == KVMSTORE__REQUEST__BODY__NOT_SET)
 		return kvmp_refuse(why, KVMP_ERROR_INVALID, "Request: it asks for nothing");
-	type = (unsigned)m->body_case - BODY_OF(0);
+	type = type_of(m);
 	out->type = (enum kvmp_request_type)type;
 	if (m->has_dry_run && m->dry_run && out->type != KVMP_OP)
 		return kvmp_refuse(why, KVMP_ERROR_INVALID, "Request: dry_run goes with op only");
@@ -342,6 +374,8 @@ write_batch(struct kvmp_arena *arena, const struct kvmp_request *r)
 	m->ops = ops;
 	m->has_stop = r->batch.stop;
 	m->stop = r->batch.stop;
+	m->has_atomic = r->batch.atomic;
+	m->atomic = r->batch.atomic;
 	return &m->base;
 }
 
@@ -406,6 +440,31 @@ write_snapshot_load(struct kvmp_arena *arena, const struct kvmp_request *r)
 }
 
 static ProtobufCMessage *
+write_undo(struct kvmp_arena *arena, const struct kvmp_request *r)
+{
+	Kvmstore__Undo *m = body_new(arena, &kvmstore__undo__descriptor);
+
+	if (m == NULL)
+		return NULL;
+	m->has_steps = 1;
+	m->steps = r->undo;
+	return &m->base;
+}
+
+static ProtobufCMessage *
+write_store_clone(struct kvmp_arena *arena, const struct kvmp_request *r)
+{
+	Kvmstore__StoreClone *m = body_new(arena, &kvmstore__store_clone__descriptor);
+
+	if (m == NULL)
+		return NULL;
+	m->name = (char *)(uintptr_t)r->clone.name;
+	m->has_step = r->clone.has_step;
+	m->step = r->clone.step;
+	return &m->base;
+}
+
+static ProtobufCMessage *
 write_extents(struct kvmp_arena *arena, const struct kvmp_request *r)
 {
 	Kvmstore__Extents *m = body_new(arena, &kvmstore__extents__descriptor);
@@ -439,6 +498,9 @@ static const struct {
 	[KVMP_SNAPSHOT_LIST] = { NULL, &kvmstore__snapshot_list__descriptor },
 	[KVMP_SNAPSHOT_LOAD] = { write_snapshot_load, NULL },
 	[KVMP_EXTENTS] = { write_extents, NULL },
+	[KVMP_UNDO] = { write_undo, NULL },
+	[KVMP_SETTLE] = { NULL, &kvmstore__settle__descriptor },
+	[KVMP_STORE_CLONE] = { write_store_clone, NULL },
 };
 
 enum kvmp_encoded
@@ -458,7 +520,7 @@ kvmp_request_pack(struct kvmp_codec *c, const struct kvmp_request *r, struct kvm
 	m.has_detached = m.detached = r->type == KVMP_OP && r->detached;
 	m.has_wait_ms = r->type == KVMP_OP && r->wait_ms > 0;
 	m.wait_ms = r->wait_ms;
-	m.body_case = (Kvmstore__Request__BodyCase)BODY_OF(r->type);
+	m.body_case = body_of[r->type];
 	m.hello = (Kvmstore__Hello *)body;
 	return kvmp_frame_append(&m.base, KVMP_REQUEST_MAX, to);
 }

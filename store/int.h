@@ -303,6 +303,10 @@ struct undo {
 	unsigned char *bytes;
 	size_t bytes_count, bytes_capacity;
 	struct live live;
+	size_t mark, bytes_mark; /* where the step began: 0 but in a group */
+	bool group;              /* steps follow that are undone or committed together */
+	struct live group_live;
+	uint64_t group_steps;
 };
 
 /* A changed element whose old form has left the digest sum. */

@@ -324,6 +324,16 @@ enum kvms_status {
  */
 enum kvms_status kvms_apply(struct kvms *s, const struct kvms_op *op, struct kvms_outcome *out);
 
+/*
+ * Steps that happen together or not at all.  Between begin and end apply them
+ * one by one, and call nothing else on the store.
+ *
+ * => keep: false undoes all of them; the number of steps is then what it was
+ * => gives false if they were to be kept and the host has no memory: they are undone
+ */
+void kvms_group_begin(struct kvms *s);
+bool kvms_group_end(struct kvms *s, bool keep);
+
 /* What kvms_apply would answer, with no effect: no change of state, step number or digest. */
 enum kvms_status kvms_dry_run(struct kvms *s, const struct kvms_op *op, struct kvms_outcome *out);
 

@@ -1432,7 +1432,7 @@ laws_touched(struct kvms *s, struct kvms_findings *f)
 	struct check c = { s, f, NULL, 0 };
 	uint64_t seen[SEEN] = { 0 }; /* objects judged a moment ago; large steps touch the same ones often */
 
-	for (size_t i = 0; i < s->undo.count; i++) {
+	for (size_t i = s->undo.mark; i < s->undo.count; i++) {
 		const struct undo_entry *e = &s->undo.entry[i];
 		uint64_t name = (e->key << 8 | (uint64_t)e->type << 4 | e->which) + 1;
 

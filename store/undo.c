@@ -32,10 +32,14 @@ grow(struct kvms *s, void *array, size_t *capacity, size_t need, size_t size)
 void
 undo_begin(struct kvms *s)
 {
-	s->undo.count = 0;
-	s->undo.bytes_count = 0;
-	s->undo.live = s->live;
-	s->undo.active = true;
+	struct undo *u = &s->undo;
+
+	if (!u->group)
+		u->count = u->bytes_count = 0;
+	u->mark = u->count;
+	u->bytes_mark = u->bytes_count;
+	u->live = s->live;
+	u->active = true;
 }
 
 static struct undo_entry *
@@ -113,6 +117,8 @@ undo_end(struct kvms *s)
 	struct undo *u = &s->undo;
 
 	u->active = false;
+	if (u->group)
+		return;
 	if (u->bytes_capacity > UNDO_BYTES_KEPT) {
 		free(u->bytes);
 		u->bytes = NULL;
@@ -128,15 +134,23 @@ undo_end(struct kvms *s)
 void
 undo_rollback(struct kvms *s)
 {
-	for (size_t i = s->undo.count; i-- > 0;)
-		entry_restore(s, &s->undo.entry[i]);
-	s->live = s->undo.live;
+	struct undo *u = &s->undo;
+
+	for (size_t i = u->count; i-- > u->mark;)
+		entry_restore(s, &u->entry[i]);
+	u->count = u->mark;
+	u->bytes_count = u->bytes_mark;
+	s->live = u->live;
 	undo_end(s);
 }
 
 void
 undo_commit(struct kvms *s)
 {
+	if (s->undo.group) { /* the rest waits for the end of the group */
+		s->undo.active = false;
+		return;
+	}
 	rmap_commit(s); /* first: it is the only part that may find no memory, and then the step is undone */
 	for (size_t i = 0; i < s->undo.count; i++) {
 		const struct undo_entry *e = &s->undo.entry[i];
@@ -147,4 +161,47 @@ undo_commit(struct kvms *s)
 	undo_end(s);
 	if (s->live.dirty_count > DIRTY_BOUND)
 		digest_sync(s);
+}
+
+void
+kvms_group_begin(struct kvms *s)
+{
+	struct undo *u = &s->undo;
+
+	assert(!u->active && !u->group);
+	digest_sync(s); /* what the group changes begins at the head of the dirty list */
+	u->group = true;
+	u->count = u->bytes_count = 0;
+	u->group_live = s->live;
+	u->group_steps = s->steps;
+}
+
+/* Undo all steps of the group. */
+static void
+group_rollback(struct kvms *s)
+{
+	s->undo.mark = s->undo.bytes_mark = 0;
+	s->undo.live = s->undo.group_live;
+	s->steps = s->undo.group_steps;
+	undo_rollback(s);
+}
+
+bool
+kvms_group_end(struct kvms *s, bool keep)
+{
+	assert(!s->undo.active && s->undo.group);
+	s->undo.group = false;
+	if (!keep) {
+		group_rollback(s);
+		return true;
+	}
+	s->can_leave = true;
+	if (setjmp(s->nomem) != 0) {
+		s->can_leave = false;
+		group_rollback(s);
+		return false;
+	}
+	undo_commit(s);
+	s->can_leave = false;
+	return true;
 }
