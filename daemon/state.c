@@ -522,14 +522,12 @@ snapshots_due(struct kvmd_state *state, struct kvmd_stores *stores)
 {
 	for (size_t i = 0; i < stores->count; i++) {
 		struct kvmd_store *store = stores->at[i];
-		struct persist_image *image;
-		char why[PERSIST_WHY];
 		uint64_t from = store->saved ? store->saved_step : 0;
 
 		if (store->saving || store->broken[0] != '\0' || kvms_steps(store->model) - from < state->snapshot_every)
 			continue;
-		if (persist_capture(store->model, &image, why, sizeof why) != PERSIST_OK ||
-		    !persist_writer_save(state->writer, store->name, image, on_saved, kvmd_store_get(store))) {
+		if (!persist_writer_save(state->writer, store->name, store->model, on_saved, kvmd_store_get(store))) {
+			kvmd_store_put(store);
 			kvmd_log_limited(KVMD_WARNING, "store \"%s\": no snapshot: no memory left", store->name);
 			continue;
 		}

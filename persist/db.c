@@ -359,6 +359,13 @@ db_judge(struct persist *db, const struct report *r)
 		status = version_check(db->name, (uint32_t)version, r);
 	if (status == PERSIST_OK)
 		status = quick_check(db, r);
+	if (status == PERSIST_OK && version == 1) /* without a journal: for reading, as if it had an empty one */
+		status = persist_db_exec(db,
+					 "CREATE TEMP TABLE unfinished(snapshot INTEGER PRIMARY KEY);"
+					 "CREATE TEMP TABLE aside(snapshot INTEGER PRIMARY KEY);"
+					 "CREATE TEMP TABLE journal(store, first, last, restored, began, digest, records,"
+					 " library, seal)",
+					 r);
 	return status;
 }
 
@@ -373,7 +380,9 @@ db_upgrade(struct persist *db, const struct report *r)
 	if (status != PERSIST_OK || version >= PERSIST_FORMAT)
 		return status;
 	(void)snprintf(stamp, sizeof stamp, "PRAGMA user_version = %d", PERSIST_FORMAT);
-	status = persist_db_exec(db, "BEGIN IMMEDIATE", r);
+	status = persist_db_exec(db, "DROP TABLE temp.unfinished; DROP TABLE temp.aside; DROP TABLE temp.journal", r);
+	if (status == PERSIST_OK)
+		status = persist_db_exec(db, "BEGIN IMMEDIATE", r);
 	if (status == PERSIST_OK)
 		status = persist_db_exec(db, persist_schema_journal, r);
 	if (status == PERSIST_OK)
@@ -390,6 +399,22 @@ persist_db_transaction_end(struct persist *db, enum persist_status status, const
 	if (status != PERSIST_OK && !sqlite3_get_autocommit(db->sql))
 		(void)sqlite3_exec(db->sql, "ROLLBACK", NULL, NULL, NULL);
 	return status;
+}
+
+#define PAUSE_ROWS 4096u
+
+enum persist_status
+persist_db_wrote(struct persist *db, unsigned rows, const struct report *r)
+{
+	db->since_pause += rows;
+	if (db->pause == NULL || db->since_pause < PAUSE_ROWS)
+		return PERSIST_OK;
+	db->since_pause = 0;
+	enum persist_status status = persist_db_exec(db, "COMMIT", r);
+	if (status != PERSIST_OK)
+		return status;
+	db->pause(db->pause_arg);
+	return persist_db_exec(db, "BEGIN IMMEDIATE", r);
 }
 
 enum persist_status

@@ -37,6 +37,13 @@ struct persist {
 	uint32_t application;
 	unsigned keep;
 	bool read_only;
+	/*
+	 * Long writing stops now and then, with no transaction open, and calls this.
+	 * NULL: it is one transaction.
+	 */
+	void (*pause)(void *arg);
+	void *pause_arg;
+	unsigned since_pause; /* rows */
 };
 
 /*
@@ -86,6 +93,9 @@ enum persist_status persist_db_exec(struct persist *db, const char *statements, 
 
 /* End the open transaction: commit if "status" is PERSIST_OK, else roll back and give it again. */
 enum persist_status persist_db_transaction_end(struct persist *db, enum persist_status status, const struct report *r);
+
+/* A row has been written, or "rows" of them: pause if it is time.  Needs an open transaction, and leaves one. */
+enum persist_status persist_db_wrote(struct persist *db, unsigned rows, const struct report *r);
 
 /* Prepare one statement; *statement is NULL on failure. */
 enum persist_status persist_db_prepare(struct persist *db, sqlite3_stmt **statement, const struct report *r,

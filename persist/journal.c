@@ -228,7 +228,7 @@ plan_add(struct plan *p, uint64_t from, uint64_t to)
 /* The newest snapshot of "store" at step ?2 or before that is not set aside and older than snapshot ?3. */
 #define SNAPSHOT_BEFORE                                                                                                \
 	"SELECT id, step FROM snapshot WHERE store = ?1 AND step <= ?2 AND id < ?3"                                    \
-	" AND id NOT IN (SELECT snapshot FROM aside) ORDER BY step DESC, id DESC LIMIT 1"
+	" AND id NOT IN (SELECT snapshot FROM aside) AND id NOT IN (SELECT snapshot FROM unfinished) ORDER BY step DESC, id DESC LIMIT 1"
 
 /* The last step at ?2 or before that put a state back, and which.  ?3 is not used. */
 #define RESTORED_BEFORE                                                                                                \

@@ -281,6 +281,11 @@ const char persist_schema_journal[] =
 ");\n"
 "CREATE UNIQUE INDEX journal_by_step ON journal(store, first);\n"
 
+"CREATE TABLE unfinished(\n"
+"	-- Snapshots that are being written, or were when the writer was stopped.\n"
+"	snapshot INTEGER PRIMARY KEY\n"
+");\n"
+
 "CREATE TABLE aside(\n"
 "	-- Snapshots that could not be loaded.  They are kept for whoever wants to know\n"
 "	-- why, and never used.\n"

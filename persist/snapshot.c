@@ -142,7 +142,7 @@ persist_list(struct persist *db, persist_visitor *visit, void *arg, char *why, s
 	bool row, go_on = true;
 
 	enum persist_status status =
-	    persist_db_prepare(db, &statement, &r, "SELECT " ENTRY_COLUMNS " FROM snapshot ORDER BY store, id DESC");
+	    persist_db_prepare(db, &statement, &r, "SELECT " ENTRY_COLUMNS " FROM snapshot WHERE id NOT IN unfinished ORDER BY store, id DESC");
 	while (status == PERSIST_OK && go_on) {
 		status = persist_db_step(db, statement, &row, &r);
 		if (status != PERSIST_OK || !row)
@@ -167,13 +167,34 @@ visit_nothing(void *arg, const struct persist_snapshot *snapshot)
 
 /* ---- Writing --------------------------------------------------------------------------- */
 
+/* Note that a snapshot is not whole, or that it is. */
+static enum persist_status
+unfinished_set(struct persist *db, uint64_t id, bool unfinished, const struct report *r)
+{
+	sqlite3_stmt *statement;
+
+	enum persist_status status =
+	    persist_db_prepare(db, &statement, r, "%s",
+			       unfinished ? "INSERT OR REPLACE INTO unfinished(snapshot) VALUES(?)"
+					  : "DELETE FROM unfinished WHERE snapshot = ?");
+	if (status == PERSIST_OK) {
+		(void)sqlite3_bind_int64(statement, 1, (int64_t)id);
+		status = persist_db_run(db, statement, r);
+	}
+	(void)sqlite3_finalize(statement);
+	return status;
+}
+
 /* Delete one snapshot.  Needs an open transaction. */
 static enum persist_status
 snapshot_delete(struct persist *db, int64_t id, const struct report *r)
 {
 	sqlite3_stmt *statement;
 
-	enum persist_status status = persist_tables_drop(db, id, r);
+	/* it may take several transactions: from the first on it is no snapshot any more */
+	enum persist_status status = unfinished_set(db, (uint64_t)id, true, r);
+	if (status == PERSIST_OK)
+		status = persist_tables_drop(db, id, r);
 	if (status != PERSIST_OK)
 		return status;
 	status = persist_db_prepare(db, &statement, r, "DELETE FROM snapshot WHERE id = ?");
@@ -182,7 +203,7 @@ snapshot_delete(struct persist *db, int64_t id, const struct report *r)
 		status = persist_db_run(db, statement, r);
 	}
 	(void)sqlite3_finalize(statement);
-	return status;
+	return status == PERSIST_OK ? unfinished_set(db, (uint64_t)id, false, r) : status;
 }
 
 /* Delete all snapshots of a store but the newest "keep" and the one its journal needs; *count = how many went. */
@@ -349,15 +370,20 @@ persist_write(struct persist *db, const char *name, const struct persist_image *
 	if (status == PERSIST_OK)
 		status = persist_db_exec(db, "BEGIN IMMEDIATE", &r);
 	if (status == PERSIST_OK) {
+		db->since_pause = 0;
 		status = prune(db, name, db->keep - 1, &count, &r);
 		if (status == PERSIST_OK)
 			status = entry_insert(db, &e, &r);
+		if (status == PERSIST_OK && db->pause != NULL)
+			status = unfinished_set(db, e.head.id, true, &r);
 		if (status == PERSIST_OK)
 			status = entry_insert_config(db, &e, &r);
 		if (status == PERSIST_OK)
 			status = persist_tables_write(db, (int64_t)e.head.id, image, &r);
 		if (status == PERSIST_OK)
 			status = entry_insert_seal(db, &e, &r);
+		if (status == PERSIST_OK && db->pause != NULL)
+			status = unfinished_set(db, e.head.id, false, &r);
 		status = persist_db_transaction_end(db, status, &r);
 	}
 	if (status == PERSIST_OK)
@@ -449,6 +475,7 @@ entry_find(struct persist *db, const char *name, uint64_t id, struct entry *e, c
 	enum persist_status status =
 	    persist_db_prepare(db, &statement, r,
 			       "SELECT " ENTRY_COLUMNS " FROM snapshot WHERE store = ?1 AND (?2 = 0 OR id = ?2)"
+			       " AND id NOT IN unfinished"
 			       " ORDER BY id DESC LIMIT 1");
 	if (status == PERSIST_OK) {
 		(void)sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
@@ -576,6 +603,29 @@ state_create(const char *dir, const char *path, const struct report *r)
 	return status;
 }
 
+/* Delete what a writer that was stopped has left. */
+static enum persist_status
+unfinished_delete(struct persist *db, const struct report *r)
+{
+	sqlite3_stmt *statement;
+	bool row = true;
+
+	enum persist_status status =
+	    persist_db_prepare(db, &statement, r, "SELECT snapshot FROM unfinished ORDER BY snapshot LIMIT 1");
+	while (status == PERSIST_OK) {
+		status = persist_db_step(db, statement, &row, r);
+		int64_t id = row ? sqlite3_column_int64(statement, 0) : 0;
+		(void)sqlite3_reset(statement);
+		if (status != PERSIST_OK || !row)
+			break;
+		status = persist_db_exec(db, "BEGIN IMMEDIATE", r);
+		if (status == PERSIST_OK)
+			status = persist_db_transaction_end(db, snapshot_delete(db, id, r), r);
+	}
+	(void)sqlite3_finalize(statement);
+	return status;
+}
+
 /* Open a file of either sort and read every snapshot row, so that a damaged one is known now. */
 static enum persist_status
 open_checked(const char *path, bool read_only, struct persist **db, const struct report *r)
@@ -614,6 +664,8 @@ state_open(const char *dir, const char *path, unsigned flags, struct persist **d
 					path);
 	else if (!read_only)
 		status = persist_db_settle(*db, r);
+	if (status == PERSIST_OK && !read_only)
+		status = unfinished_delete(*db, r);
 	if (status != PERSIST_OK)
 		persist_close(db);
 	return status;

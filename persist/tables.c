@@ -251,6 +251,8 @@ table_write(struct persist *db, int64_t id, const struct table_row *table, const
 	while (status == PERSIST_OK && (record = persist_rows_at(rows, &at, &width)) != NULL) {
 		int code = bind_record(statement, table->columns, record, width);
 		status = code == SQLITE_OK ? persist_db_run(db, statement, r) : persist_db_status(db, code, r);
+		if (status == PERSIST_OK)
+			status = persist_db_wrote(db, 1, r);
 	}
 	(void)sqlite3_finalize(statement);
 	return status;
@@ -427,7 +429,10 @@ persist_tables_drop(struct persist *db, int64_t id, const struct report *r)
 {
 	enum persist_status status = rows_drop(db, id, "configuration", r);
 
-	for (unsigned t = 0; t < TABLES && status == PERSIST_OK; t++)
+	for (unsigned t = 0; t < TABLES && status == PERSIST_OK; t++) {
 		status = rows_drop(db, id, tables[t].name, r);
+		if (status == PERSIST_OK)
+			status = persist_db_wrote(db, (unsigned)sqlite3_changes(db->sql), r);
+	}
 	return status;
 }

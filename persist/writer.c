@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "persist/db.h"
+#include "persist/picture.h"
 
 #define RETRY_MS 250u
 #define PATIENCE_MS 2000u         /* of the loop, with a job that does not begin */
@@ -35,6 +36,10 @@ struct job {
 	STAILQ_ENTRY(job) link;
 	char *store;
 	struct persist_image *image; /* save it; NULL = forget the store */
+	struct persist_writer *writer;
+	struct persist_picture *picture; /* where the image will come from */
+	pthread_t collector;             /* waits for it, if "collected" */
+	bool collected;
 	persist_saved *done;
 	void *arg;
 	enum persist_status status;
@@ -75,6 +80,7 @@ struct persist_writer {
 	uint64_t complete;      /* number of the last flush that is there as a whole, or written */
 	struct timespec oldest; /* when the first came */
 	struct jobs jobs, ended;
+	unsigned collecting; /* pictures that are under way */
 	uint64_t written;
 	bool hurry; /* do not wait for the interval */
 	bool stop;
@@ -293,6 +299,25 @@ write_waiting(struct persist_writer *w)
 	return status == PERSIST_OK;
 }
 
+/* Needs the lock. */
+static void
+job_ended(struct persist_writer *w, struct job *job)
+{
+	STAILQ_INSERT_TAIL(&w->ended, job, link);
+	pthread_cond_broadcast(&w->idle);
+	tell(w);
+}
+
+static void
+job_free(struct job *job)
+{
+	if (job->collected)
+		pthread_join(job->collector, NULL);
+	persist_image_free(&job->image);
+	free(job->store);
+	free(job);
+}
+
 /* Do the first job.  Needs the lock, lets go of it. */
 static void
 job_do(struct persist_writer *w)
@@ -307,9 +332,19 @@ job_do(struct persist_writer *w)
 		job->status = persist_drop(w->db, job->store, job->why, sizeof job->why);
 	persist_image_free(&job->image);
 	pthread_mutex_lock(&w->lock);
-	STAILQ_INSERT_TAIL(&w->ended, job, link);
-	pthread_cond_broadcast(&w->idle);
-	tell(w);
+	job_ended(w, job);
+}
+
+/* Between two parts of something long: nobody waits for it. */
+static void
+on_pause(void *arg)
+{
+	struct persist_writer *w = arg;
+
+	pthread_mutex_lock(&w->lock);
+	if (!TAILQ_EMPTY(&w->waiting) || w->written < w->complete)
+		(void)write_waiting(w); /* if it fails the next round says so again */
+	pthread_mutex_unlock(&w->lock);
 }
 
 static void *
@@ -354,15 +389,15 @@ locks_init(struct persist_writer *w)
 	return done;
 }
 
-/* Start the thread with all signals blocked: they are the loop's. */
+/* Start a thread with all signals blocked: they are the loop's. */
 static int
-thread_start(struct persist_writer *w)
+thread_start(pthread_t *thread, void *(*function)(void *), void *arg)
 {
 	sigset_t all, old;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int error = pthread_create(&w->thread, NULL, run, w);
+	int error = pthread_create(thread, NULL, function, arg);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return error;
 }
@@ -383,9 +418,7 @@ writer_free(struct persist_writer *w)
 	STAILQ_CONCAT(&w->ended, &w->jobs);
 	while ((job = STAILQ_FIRST(&w->ended)) != NULL) {
 		STAILQ_REMOVE_HEAD(&w->ended, link);
-		persist_image_free(&job->image);
-		free(job->store);
-		free(job);
+		job_free(job);
 	}
 	free(w);
 }
@@ -412,7 +445,9 @@ persist_writer_start(struct persist *db, enum persist_durability durability, uns
 							  strerror(errno))
 					 : persist_db_again(db, &w->db, &r);
 	if (status == PERSIST_OK) {
-		int error = thread_start(w);
+		w->db->pause = on_pause;
+		w->db->pause_arg = w;
+		int error = thread_start(&w->thread, run, w);
 
 		if (error != 0)
 			status = persist_report(&r, PERSIST_FAILED, "cannot start the writer: %s", strerror(error));
@@ -436,6 +471,8 @@ persist_writer_stop(struct persist_writer **writer, unsigned patience, char *why
 	*writer = NULL;
 	persist_writer_flush(w);
 	pthread_mutex_lock(&w->lock);
+	while (w->collecting > 0)
+		pthread_cond_wait(&w->idle, &w->lock);
 	w->stop = true;
 	w->give_up = after(monotonic(), patience);
 	pthread_cond_signal(&w->work);
@@ -636,18 +673,26 @@ persist_writer_hurry(struct persist_writer *w)
 /* ---- Snapshots ---------------------------------------------------------------------------------- */
 
 static struct job *
-job_queue(struct persist_writer *w, const char *store, struct persist_image *image, persist_saved *done, void *arg)
+job_new(struct persist_writer *w, const char *store, persist_saved *done, void *arg)
 {
 	struct job *job = calloc(1, sizeof *job);
 
 	if (job == NULL || (job->store = strdup(store)) == NULL) {
 		free(job);
-		persist_image_free(&image);
 		return NULL;
 	}
-	job->image = image;
+	job->writer = w;
 	job->done = done;
 	job->arg = arg;
+	return job;
+}
+
+/* Give the thread a job, NULL = none, behind all that was added so far. */
+static struct job *
+job_queue(struct persist_writer *w, struct job *job)
+{
+	if (job == NULL)
+		return NULL;
 	persist_writer_flush(w);
 	pthread_mutex_lock(&w->lock);
 	STAILQ_INSERT_TAIL(&w->jobs, job, link);
@@ -656,11 +701,63 @@ job_queue(struct persist_writer *w, const char *store, struct persist_image *ima
 	return job;
 }
 
-bool
-persist_writer_save(struct persist_writer *w, const char *store, struct persist_image *image, persist_saved *done,
-		    void *arg)
+/* The collector: wait for the picture, then the job is the writer's. */
+static void *
+collect(void *arg)
 {
-	return job_queue(w, store, image, done, arg) != NULL;
+	struct job *job = arg;
+	struct persist_writer *w = job->writer;
+	const struct report r = { job->why, sizeof job->why };
+
+	job->status = persist_picture_end(&job->picture, &job->image, &r);
+	pthread_mutex_lock(&w->lock);
+	w->collecting--;
+	if (job->status == PERSIST_OK) {
+		STAILQ_INSERT_TAIL(&w->jobs, job, link);
+		pthread_cond_signal(&w->work);
+		pthread_cond_broadcast(&w->idle);
+	} else {
+		job_ended(w, job);
+	}
+	pthread_mutex_unlock(&w->lock);
+	return NULL;
+}
+
+/* Have a child take the picture; false: it cannot. */
+static bool
+picture_begin(struct persist_writer *w, struct job *job, struct kvms *s)
+{
+	const struct report r = { job->why, sizeof job->why };
+
+	if (persist_picture_begin(s, &job->picture, &r) != PERSIST_OK)
+		return false;
+	pthread_mutex_lock(&w->lock);
+	w->collecting++;
+	pthread_mutex_unlock(&w->lock);
+	job->collected = true;
+	if (thread_start(&job->collector, collect, job) == 0)
+		return true;
+	job->collected = false;
+	collect(job); /* the loop waits, this once */
+	return true;
+}
+
+bool
+persist_writer_save(struct persist_writer *w, const char *store, struct kvms *s, persist_saved *done, void *arg)
+{
+	struct job *job = job_new(w, store, done, arg);
+
+	if (job == NULL)
+		return false;
+	persist_writer_flush(w);
+	if (picture_begin(w, job, s))
+		return true;
+	if (persist_capture(s, &job->image, job->why, sizeof job->why) == PERSIST_OK) {
+		(void)job_queue(w, job);
+		return true;
+	}
+	job_free(job);
+	return false;
 }
 
 void
@@ -676,8 +773,7 @@ persist_writer_finished(struct persist_writer *w)
 		STAILQ_REMOVE_HEAD(&ended, link);
 		if (job->done != NULL)
 			job->done(job->arg, job->status, &job->saved, job->why);
-		free(job->store);
-		free(job);
+		job_free(job);
 	}
 }
 
@@ -727,23 +823,29 @@ job_wait(struct persist_writer *w, struct job *job, char *why, size_t size)
 	pthread_mutex_unlock(&w->lock);
 	enum persist_status status = job->status;
 	snprintf(why, size, "%s", job->why);
-	persist_image_free(&job->image);
-	free(job->store);
-	free(job);
+	job_free(job);
 	return status;
 }
 
 enum persist_status
 persist_writer_save_now(struct persist_writer *w, const char *store, struct kvms *s, char *why, size_t size)
 {
-	struct persist_image *image;
+	struct job *job = job_new(w, store, NULL, NULL);
 
-	enum persist_status status = persist_capture(s, &image, why, size);
-	return status == PERSIST_OK ? job_wait(w, job_queue(w, store, image, NULL, NULL), why, size) : status;
+	if (job != NULL && persist_capture(s, &job->image, why, size) != PERSIST_OK) {
+		job_free(job);
+		return PERSIST_FAILED;
+	}
+	return job_wait(w, job_queue(w, job), why, size);
 }
 
 enum persist_status
 persist_writer_drop(struct persist_writer *w, const char *store, char *why, size_t size)
 {
-	return job_wait(w, job_queue(w, store, NULL, NULL, NULL), why, size);
+	/* a picture under way would come back as a snapshot of a store that is gone */
+	pthread_mutex_lock(&w->lock);
+	while (w->collecting > 0)
+		pthread_cond_wait(&w->idle, &w->lock);
+	pthread_mutex_unlock(&w->lock);
+	return job_wait(w, job_queue(w, job_new(w, store, NULL, NULL)), why, size);
 }

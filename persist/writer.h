@@ -115,13 +115,13 @@ typedef void persist_saved(void *arg, enum persist_status status, const struct p
 			   const char *why);
 
 /*
- * Have a picture of a store written as its newest snapshot.
+ * Have a store written as its newest snapshot, as it is now.
  *
- * => owns: the image
- * => fails with false: no memory; the image is gone
+ * => the loop goes on as soon as a child process has a copy (persist/picture.h):
+ *    O(memory in use / 512), not O(state)
+ * => fails with false: no memory
  */
-bool persist_writer_save(struct persist_writer *w, const char *store, struct persist_image *image, persist_saved *done,
-			 void *arg);
+bool persist_writer_save(struct persist_writer *w, const char *store, struct kvms *s, persist_saved *done, void *arg);
 
 /* Call "done" of every snapshot that has ended since; call it when the descriptor is readable. */
 void persist_writer_finished(struct persist_writer *w);

@@ -163,10 +163,7 @@ Test(journal, goes_on_after_a_state_was_put_back)
 		for (unsigned i = 0; i < 120; i++)
 			world_step(&w);
 		if (round % 2 == 1) {
-			struct persist_image *image;
-
-			cr_assert_eq(persist_capture(w.walk.s, &image, WHY), PERSIST_OK);
-			cr_assert(persist_writer_save(w.writer, "s", image, NULL, NULL));
+			cr_assert(persist_writer_save(w.writer, "s", w.walk.s, NULL, NULL));
 		}
 		world_settle(&w);
 		/* back by some steps, across a snapshot or to a state that was itself put back */
@@ -284,16 +281,13 @@ Test(journal, that_was_changed_is_refused_with_the_step)
 Test(journal, leads_around_a_snapshot_that_is_damaged)
 {
 	struct persist_rebuilt rebuilt;
-	struct persist_image *image;
 	static struct world w;
 	struct kvms *s;
 
 	world_open(&w, 1, 3, PERSIST_DURABILITY_FULL);
 	for (unsigned k = 0; k < 200; k++)
 		world_step(&w);
-	cr_assert_eq(persist_capture(w.walk.s, &image, WHY), PERSIST_OK);
-	cr_assert(persist_writer_save(w.writer, "s", image, NULL, NULL));
-	cr_assert_eq(persist_writer_save_now(w.writer, "other", w.walk.s, WHY), PERSIST_OK); /* behind the first */
+	cr_assert_eq(persist_writer_save_now(w.writer, "s", w.walk.s, WHY), PERSIST_OK);
 	for (unsigned k = 0; k < 50; k++)
 		world_step(&w);
 	world_settle(&w);

@@ -553,10 +553,10 @@ Test(codec, other_requests_read_back)
 	ops[0] = random_op(kvms_op_find("frame_clone"));
 	ops[1] = random_op(kvms_op_find("frame_from_unused"));
 	ops[2] = random_op(kvms_op_find("kvirt_map_frames"));
-	r = (struct kvmp_request){ .type = KVMP_BATCH, .batch = { ops, 3, true } };
+	r = (struct kvmp_request){ .type = KVMP_BATCH, .batch = { ops, 3, true, true } };
 	encode_request(&r);
 	cr_assert(kvmp_request_decode(codec, message(), message_size(), &out, &why), "%s", why.text);
-	cr_assert(out.batch.count == 3 && out.batch.stop);
+	cr_assert(out.batch.count == 3 && out.batch.stop && out.batch.atomic);
 	for (unsigned i = 0; i < 3; i++)
 		assert_same_op(kvms_op_row(ops[i].code), &ops[i], &out.batch.ops[i]);
 
@@ -564,6 +564,16 @@ Test(codec, other_requests_read_back)
 	encode_request(&r);
 	cr_assert(kvmp_request_decode(codec, message(), message_size(), &out, &why), "%s", why.text);
 	cr_assert(out.check.check == KVMS_CHECK_FULL && out.check.every == 1000);
+
+	r = (struct kvmp_request){ .type = KVMP_UNDO, .undo = 77 };
+	encode_request(&r);
+	cr_assert(kvmp_request_decode(codec, message(), message_size(), &out, &why), "%s", why.text);
+	cr_assert_eq(out.undo, 77);
+
+	r = (struct kvmp_request){ .type = KVMP_STORE_CLONE, .clone = { "c", true, 5 } };
+	encode_request(&r);
+	cr_assert(kvmp_request_decode(codec, message(), message_size(), &out, &why), "%s", why.text);
+	cr_assert(strcmp(out.clone.name, "c") == 0 && out.clone.has_step && out.clone.step == 5);
 
 	r = (struct kvmp_request){ .type = KVMP_EXTENTS, .extents = { 1, 2, 3 } };
 	encode_request(&r);
@@ -578,6 +588,8 @@ Test(codec, other_requests_read_back)
 			kvms_op_init(&r.store.config, kvms_store_row());
 		if (type == KVMP_SET_CHECK)
 			r.check.every = 1;
+		if (type == KVMP_STORE_CLONE)
+			r.clone.name = "a.b";
 		encode_request(&r);
 		cr_assert(kvmp_request_decode(codec, message(), message_size(), &out, &why), "%u: %s", type, why.text);
 		cr_assert((unsigned)out.type == type && out.id == type);
