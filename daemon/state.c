@@ -507,7 +507,8 @@ on_saved(void *arg, enum persist_status status, const struct persist_snapshot *s
 
 	store->saving = false;
 	if (status == PERSIST_OK) {
-		saved(store, snapshot);
+		if (!store->saved || store->saved_step < snapshot->step)
+			saved(store, snapshot);
 		kvmd_log(KVMD_INFO, "saved store \"%s\": step %" PRIu64 ", digest 0x%016" PRIx64, store->name,
 			 snapshot->step, snapshot->digest);
 	} else {

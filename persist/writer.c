@@ -827,10 +827,22 @@ job_wait(struct persist_writer *w, struct job *job, char *why, size_t size)
 	return status;
 }
 
+/* Wait for the pictures that are under way: what they become is queued before what comes now. */
+static void
+collected(struct persist_writer *w)
+{
+	pthread_mutex_lock(&w->lock);
+	while (w->collecting > 0)
+		pthread_cond_wait(&w->idle, &w->lock);
+	pthread_mutex_unlock(&w->lock);
+}
+
 enum persist_status
 persist_writer_save_now(struct persist_writer *w, const char *store, struct kvms *s, char *why, size_t size)
 {
 	struct job *job = job_new(w, store, NULL, NULL);
+
+	collected(w);
 
 	if (job != NULL && persist_capture(s, &job->image, why, size) != PERSIST_OK) {
 		job_free(job);
@@ -842,10 +854,6 @@ persist_writer_save_now(struct persist_writer *w, const char *store, struct kvms
 enum persist_status
 persist_writer_drop(struct persist_writer *w, const char *store, char *why, size_t size)
 {
-	/* a picture under way would come back as a snapshot of a store that is gone */
-	pthread_mutex_lock(&w->lock);
-	while (w->collecting > 0)
-		pthread_cond_wait(&w->idle, &w->lock);
-	pthread_mutex_unlock(&w->lock);
+	collected(w); /* a picture under way would come back as a snapshot of a store that is gone */
 	return job_wait(w, job_queue(w, job_new(w, store, NULL, NULL)), why, size);
 }
