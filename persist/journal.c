@@ -274,7 +274,7 @@ struct replay {
 	struct kvms *s;
 	uint64_t to; /* stop behind this step */
 	struct persist_record record;
-	struct bytes have, want;
+	struct bytes scratch[2];
 	enum persist_status status;
 	const struct report *r;
 	persist_progress *progress;
@@ -282,48 +282,70 @@ struct replay {
 	uint64_t done, total;
 };
 
-/* Say what was to happen at a step and what did. */
-static void
-disagree(struct replay *p, const struct persist_group *g, const char *what)
+/* Say what was to happen at the next step of "s" and what did. */
+static enum persist_status
+disagree(struct persist *db, const char *store, const struct kvms *s, const struct persist_record *record,
+	 const char *what, const struct report *r)
 {
 	struct kvt_buffer op = { 0 }, want = { 0 };
-	const struct kvms_row *row = kvms_op_row(p->record.op.code);
+	const struct kvms_row *row = kvms_op_row(record->op.code);
+	uint64_t step = kvms_steps(s);
 
-	kvt_print_op(&op, row, &p->record.op);
-	kvt_print_outcome(&want, row, &p->record.out);
-	p->status = persist_report(p->r, PERSIST_REFUSED,
-				   "%s: store \"%s\", step %" PRIu64 ": %.200s was recorded as %.200s, and now %s; the "
-				   "journal and this version of the model disagree. Nothing was changed: use the "
-				   "version that wrote it, or restore a copy",
-				   p->db->name, g->store, kvms_steps(p->s), kvt_buffer_text(&op),
-				   kvt_buffer_text(&want), what);
+	kvt_print_op(&op, row, &record->op);
+	kvt_print_outcome(&want, row, &record->out);
+	enum persist_status status =
+	    persist_report(r, PERSIST_REFUSED,
+			   "%s: store \"%s\", step %" PRIu64 ": %.200s was recorded as %.200s, and now %s; the "
+			   "journal and this version of the model disagree. Nothing was changed: use the "
+			   "version that wrote it, or restore a copy",
+			   db->name, store, step, kvt_buffer_text(&op), kvt_buffer_text(&want), what);
 	kvt_buffer_free(&op);
 	kvt_buffer_free(&want);
+	return status;
 }
 
-static bool
-step_replay(struct replay *p, const struct persist_group *g)
+enum persist_status
+persist_step_replay(struct persist *db, const char *store, struct kvms *s, const struct persist_record *record,
+		    struct bytes scratch[2], char *why, size_t size)
 {
+	const struct report r = { why, size };
+	struct bytes *have = &scratch[0], *want = &scratch[1];
 	struct kvms_outcome out = { .name = 0 };
-	enum kvms_status done = kvms_apply(p->s, &p->record.op, &out);
-	bool same = false;
+	enum kvms_status done = kvms_apply(s, &record->op, &out);
+	bool same = false, nomem = done == KVMS_NOMEM;
 
 	if (done == KVMS_DONE) {
-		persist_bytes_reset(&p->have);
-		persist_bytes_reset(&p->want);
-		persist_outcome_encode(&p->have, p->record.op.code, &out);
-		persist_outcome_encode(&p->want, p->record.op.code, &p->record.out);
-		same = !p->have.failed && !p->want.failed && p->have.size == p->want.size &&
-		       memcmp(p->have.at, p->want.at, p->have.size) == 0;
+		persist_bytes_reset(have);
+		persist_bytes_reset(want);
+		persist_outcome_encode(have, record->op.code, &out);
+		persist_outcome_encode(want, record->op.code, &record->out);
+		nomem = have->failed || want->failed;
+		same = !nomem && have->size == want->size && memcmp(have->at, want->at, have->size) == 0;
 	}
-	if (done == KVMS_NOMEM || p->have.failed || p->want.failed)
-		p->status = persist_db_status(p->db, SQLITE_NOMEM, p->r);
-	else if (done != KVMS_DONE)
-		disagree(p, g, "the model refuses it");
-	else if (!same)
-		disagree(p, g, "has another outcome");
 	kvms_outcome_free(&out);
-	return same;
+	if (same)
+		return PERSIST_OK;
+	if (nomem)
+		return persist_db_status(db, SQLITE_NOMEM, &r);
+	return disagree(db, store, s, record, done != KVMS_DONE ? "the model refuses it" : "has another outcome", &r);
+}
+
+enum persist_status
+persist_group_check(struct persist *db, const struct persist_group *g, struct kvms *s, char *why, size_t size)
+{
+	const struct report r = { why, size };
+	char target[64] = "";
+
+	if (kvms_digest(s) == g->digest)
+		return PERSIST_OK;
+	if (g->restored != PERSIST_NO_STEP)
+		(void)snprintf(target, sizeof target, " puts back step %" PRIu64, g->restored);
+	return persist_report(&r, PERSIST_REFUSED,
+			      "%s: store \"%s\", step %" PRIu64 "%s: the journal says digest 0x%016" PRIx64 ", %s"
+			      " gives 0x%016" PRIx64 ". Nothing was changed: use the version that wrote it, or "
+			      "restore a copy",
+			      db->name, g->store, g->last, target, g->digest,
+			      target[0] != '\0' ? "rebuilding" : "replaying", kvms_digest(s));
 }
 
 #define PROGRESS_EVERY 4096u
@@ -352,7 +374,8 @@ group_replay(void *arg, const struct persist_group *g)
 			return false;
 		if (step <= kvms_steps(p->s))
 			continue; /* the snapshot holds it */
-		if (!step_replay(p, g))
+		p->status = persist_step_replay(p->db, g->store, p->s, &p->record, p->scratch, p->r->why, p->r->size);
+		if (p->status != PERSIST_OK)
 			return false;
 		if (++p->done % PROGRESS_EVERY == 0 && p->progress != NULL)
 			p->progress(p->arg, p->done, p->total);
@@ -362,15 +385,9 @@ group_replay(void *arg, const struct persist_group *g)
 					       g->store, g->first);
 		return false;
 	}
-	if (step > g->last && kvms_digest(p->s) != g->digest) {
-		p->status = persist_report(p->r, PERSIST_REFUSED,
-					   "%s: store \"%s\", step %" PRIu64 ": the journal says digest 0x%016" PRIx64
-					   ", replaying gives 0x%016" PRIx64 ". Nothing was changed: use the version "
-					   "that wrote it, or restore a copy",
-					   p->db->name, g->store, g->last, g->digest, kvms_digest(p->s));
-		return false;
-	}
-	return true;
+	if (step > g->last)
+		p->status = persist_group_check(p->db, g, p->s, p->r->why, p->r->size);
+	return p->status == PERSIST_OK;
 }
 
 /* Check the digest of a step that puts a state back. */
@@ -379,13 +396,8 @@ restore_check(void *arg, const struct persist_group *g)
 {
 	struct replay *p = arg;
 
-	if (g->restored == PERSIST_NO_STEP || kvms_digest(p->s) == g->digest)
-		return false;
-	p->status = persist_report(p->r, PERSIST_REFUSED,
-				   "%s: store \"%s\", step %" PRIu64 " puts back step %" PRIu64
-				   ": the journal says digest 0x%016" PRIx64 ", rebuilding gives 0x%016" PRIx64
-				   ". Nothing was changed: use the version that wrote it, or restore a copy",
-				   p->db->name, g->store, g->first, g->restored, g->digest, kvms_digest(p->s));
+	if (g->restored != PERSIST_NO_STEP)
+		p->status = persist_group_check(p->db, g, p->s, p->r->why, p->r->size);
 	return false;
 }
 
@@ -416,6 +428,15 @@ plan_run(struct replay *p, const char *store, const struct plan *plan)
 					      store, kvms_steps(p->s));
 	}
 	return p->status;
+}
+
+enum persist_status
+persist_journal_restored(struct persist *db, const char *store, uint64_t before, uint64_t *step, uint64_t *target,
+			 bool *found, char *why, size_t size)
+{
+	const struct report r = { why, size };
+
+	return ask(db, RESTORED_BEFORE, store, before, 1, step, target, found, &r);
 }
 
 /* The last step there is: of the journal, or of the newest snapshot. */
@@ -493,8 +514,8 @@ persist_rebuild(struct persist *db, const char *store, uint64_t step, persist_pr
 		status = plan_run(&p, store, &plan);
 		rebuilt->replayed = p.done;
 		persist_record_free(&p.record);
-		persist_bytes_free(&p.have);
-		persist_bytes_free(&p.want);
+		persist_bytes_free(&p.scratch[0]);
+		persist_bytes_free(&p.scratch[1]);
 	}
 	if (status != PERSIST_OK)
 		kvms_free(s);

@@ -53,6 +53,27 @@ typedef bool persist_group_visitor(void *arg, const struct persist_group *group)
 enum persist_status persist_journal_visit(struct persist *db, const char *store, uint64_t from, uint64_t to,
 					  persist_group_visitor *visit, void *arg, char *why, size_t size);
 
+/*
+ * The last step at "before" or earlier that put a state back, and the step
+ * whose state it was; *found = false if there is none.
+ */
+enum persist_status persist_journal_restored(struct persist *db, const char *store, uint64_t before, uint64_t *step,
+					     uint64_t *target, bool *found, char *why, size_t size);
+
+/*
+ * Apply a recorded step to "s".
+ *
+ * => scratch: zero-initialised before the first call, and ended by the caller
+ * => fails with PERSIST_REFUSED if the outcome is not the recorded one
+ */
+enum persist_status persist_step_replay(struct persist *db, const char *store, struct kvms *s,
+					const struct persist_record *record, struct bytes scratch[2], char *why,
+					size_t size);
+
+/* Fails with PERSIST_REFUSED if "s", behind the group's last step, has not the group's digest. */
+enum persist_status persist_group_check(struct persist *db, const struct persist_group *g, struct kvms *s, char *why,
+					size_t size);
+
 /* Called now and then while a store is rebuilt: steps applied, and steps in all. */
 typedef void persist_progress(void *arg, uint64_t done, uint64_t total);
 
