@@ -5,6 +5,7 @@
 
 #define OPT(symbol) (UINT64_C(1) << OPTION_##symbol)
 #define OPEN_OPTIONS (OPT(wait) | OPT(detached))
+#define HISTORY_OPTIONS OPT(state_dir)
 #define EXEC_OPTIONS (OPT(strict) | OPT(keep))
 
 static const struct kvmctl_command commands[] = {
@@ -73,6 +74,54 @@ static const struct kvmctl_command commands[] = {
 	  "its history keeps both, so that an undo can be undone.\n"
 	  "\tkvmctl undo 3\n",
 	  0, 0, 1, kvmctl_undo },
+	{ "at", "STEP REQUEST [key=value ...] | STEP 'REQUEST ...' ... | STEP -",
+	  "ask the state behind any step of the past",
+	  "Makes the state of the store behind STEP again, from the nearest snapshot and the journal, and asks it: any "
+	  "request, answered as the store would have answered then.  STEP is a number, last, or last-N; 0 is the fresh "
+	  "store.  --keep FILE saves the state in a snapshot file, for --embedded=FILE.\n"
+	  "Exit status 6 if there is no such step, or its state cannot be made.\n"
+	  "\tkvmctl at 1000 who-holds paddr=0x1000\n"
+	  "\tkvmctl --state-dir /var/lib/kvmstore at last-1 census digest\n",
+	  HISTORY_OPTIONS | OPT(keep), 2, INT_MAX, kvmctl_at },
+	{ "log", "", "the recorded steps, as lines of a trace",
+	  "One operation a line with its outcome, the number of the step, the connection that asked (0: the daemon "
+	  "itself) and the time.  A step that put back an earlier state is a comment.  With several filters a step must "
+	  "fit all.\n"
+	  "A step touches a frame, an area or an address if it changed what is known of it (references, holders, "
+	  "mappings), or names it: as an argument, in its result, or by a range that meets it.\n"
+	  "--trace prints what led to the last state as a trace that can be replayed, without steps that were undone by "
+	  "putting a state back; where filters leave steps out it has gap lines.\n"
+	  "\tkvmctl log --from last-20\n"
+	  "\tkvmctl log --frame 0x1000 --op kvirt-drop\n"
+	  "\tkvmctl log --trace --to 500 > first500.kvt\n",
+	  HISTORY_OPTIONS | OPT(from) | OPT(to) | OPT(op) | OPT(area) | OPT(frame) | OPT(va) | OPT(trace), 0, 0,
+	  kvmctl_log },
+	{ "diff", "STEP STEP", "what is different in the states behind two steps",
+	  "Counts, areas, mappings, free addresses, page-table nodes, TLBs, frames, handles: + only in the second, - "
+	  "only in the first, ~ in both and different.  Neighbours that changed alike are one range.  Not a difference "
+	  "that fails: exit status 0.\n"
+	  "\tkvmctl diff 100 last\n"
+	  "\tkvmctl --json diff last-1 last\n",
+	  HISTORY_OPTIONS, 2, 2, kvmctl_diff },
+	{ "bisect", "'REQUEST [key=value ...] FIELD OP VALUE ...'", "the first step behind which something holds",
+	  "Asks REQUEST of state after state and compares fields of the answer: OP is one of = != < <= > >=, without "
+	  "blanks, and all comparisons must hold.  A list compared with a number is compared by its length.  A field "
+	  "that the answer does not have fits no comparison, and a reference count of \"unused\" or \"unique\" is "
+	  "neither less nor more than any.\n"
+	  "A predicate may hold, fail and hold again, so every state from --from on is asked; what came before is not "
+	  "looked at.  --monotonic halves the range instead, with a state made for each try: right only if the "
+	  "predicate, once it holds, holds to the end of the range.\n"
+	  "Exit status 1 if it holds nowhere.\n"
+	  "\tkvmctl bisect 'frame paddr=0x1000 rc>2'\n"
+	  "\tkvmctl bisect 'translate va=0xffffdfffffffd000 found=true prop=rw:wb'\n"
+	  "\tkvmctl bisect --monotonic 'census areas>=100'\n",
+	  HISTORY_OPTIONS | OPT(from) | OPT(to) | OPT(monotonic), 1, INT_MAX, kvmctl_bisect },
+	{ "story", "frame PADDR | area ID | va VA", "every step that touched one thing, and what changed",
+	  "The steps that \"log\" would print with the filter of that name, each with what changed: references and "
+	  "holders of a frame and where it is mapped, leaves of an area, what an address reaches.\n"
+	  "\tkvmctl story frame 0x1000\n"
+	  "\tkvmctl story area 3 --from 100\n",
+	  HISTORY_OPTIONS | OPT(from) | OPT(to), 2, 2, kvmctl_story },
 	{ "trace import", "FOLDER|FILE", "make a trace of a real kernel's recording",
 	  "Reads a recording made with Linux's function tracer: the text of its trace buffer, or a folder with "
 	  "trace.txt, snap-0/vmallocinfo and mappings.0.csv, each possibly compressed with xz.  What became of every "

@@ -66,6 +66,14 @@ enum kvmctl_status kvmctl_with_config(struct kvmctl *k, int words, char *const *
 /* client/traces.c */
 enum kvmctl_status kvmctl_trace_import(struct kvmctl *k);
 enum kvmctl_status kvmctl_trace_gen(struct kvmctl *k);
+/* client/log.c */
+enum kvmctl_status kvmctl_at(struct kvmctl *k);
+enum kvmctl_status kvmctl_log(struct kvmctl *k);
+enum kvmctl_status kvmctl_story(struct kvmctl *k);
+/* client/diff.c */
+enum kvmctl_status kvmctl_diff(struct kvmctl *k);
+/* client/bisect.c */
+enum kvmctl_status kvmctl_bisect(struct kvmctl *k);
 /* client/help.c */
 enum kvmctl_status kvmctl_help(struct kvmctl *k);
 enum kvmctl_status kvmctl_version_show(struct kvmctl *k);

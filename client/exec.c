@@ -18,7 +18,10 @@ struct exec {
 	struct kvt_parser *parser;
 	struct kvms_outcome out;
 	struct kvt_buffer text; /* a text with its name as the tables have it */
+	enum kvmctl_status (*open)(struct kvmctl *k, struct kvmctl_session *session, void *arg);
+	void *arg;
 	bool dry_run;
+	bool only_requests; /* the store is a state of the past */
 	bool only_parse; /* look for mistakes, run nothing */
 	bool stop;       /* nothing more is to run */
 	bool opens;      /* a cursor is opened, or what standard input says is not known yet */
@@ -197,6 +200,15 @@ canonical(struct exec *x, const char *text, size_t size, bool *is_request)
 	return x->text.at;
 }
 
+static bool
+is_operation(const char *text, size_t size)
+{
+	char word[64];
+
+	first_word(text, size, word);
+	return kvms_op_find(word) != NULL;
+}
+
 /* Parse a text of one operation or request, and run it unless only mistakes are looked for. */
 static enum kvmctl_status
 run_text(struct exec *x, const char *text, size_t size)
@@ -205,6 +217,13 @@ run_text(struct exec *x, const char *text, size_t size)
 	bool is_request;
 
 	text = canonical(x, text, size, &is_request);
+	if (x->only_requests && !is_request && is_operation(text, size)) {
+		kvmctl_complain("'%.*s' is an operation: a state of the past can be asked, not changed",
+				(int)strcspn(text, " \t"), text);
+		fputs("  \"kvmctl help requests\" lists the questions\n", stderr);
+		return KVMCTL_USAGE;
+	}
+	is_request |= x->only_requests;
 	if (!(is_request ? kvt_parse_request : kvt_parse_op)(x->parser, text, size, &line))
 		return complain_syntax(x, text, size);
 	if (line.kind == KVT_BLANK)
@@ -296,13 +315,22 @@ open_options_fit(const struct exec *x)
 	return KVMCTL_USAGE;
 }
 
+static enum kvmctl_status
+open_now(struct kvmctl *k, struct kvmctl_session *session, void *arg)
+{
+	(void)arg;
+	return kvmctl_session_open(k, session);
+}
+
 /* Everything from the words to the exit status. */
 static enum kvmctl_status
 run_all(struct exec *x)
 {
 	enum kvmctl_status status;
 
-	if (x->k->option[OPTION_keep] != NULL && x->k->option[OPTION_embedded] == NULL) {
+	if (x->open == NULL)
+		x->open = open_now;
+	if (x->k->option[OPTION_keep] != NULL && x->k->option[OPTION_embedded] == NULL && x->open == open_now) {
 		kvmctl_complain(
 		    "--keep goes with --embedded here; a daemon's store is kept anyway (\"kvmctl snapshot save\")");
 		return KVMCTL_USAGE;
@@ -318,7 +346,7 @@ run_all(struct exec *x)
 	if (status == KVMCTL_OK)
 		status = open_options_fit(x);
 	if (status == KVMCTL_OK)
-		status = kvmctl_session_open(x->k, &x->session);
+		status = x->open(x->k, &x->session, x->arg);
 	if (status == KVMCTL_OK) {
 		status = run_words(x);
 		if (status == KVMCTL_OK && x->k->option[OPTION_keep] != NULL) {
@@ -346,6 +374,15 @@ enum kvmctl_status
 kvmctl_exec_dry(struct kvmctl *k)
 {
 	struct exec x = { .k = k, .dry_run = true };
+
+	return run_all(&x);
+}
+
+enum kvmctl_status
+kvmctl_exec_requests(struct kvmctl *k,
+		     enum kvmctl_status (*open)(struct kvmctl *k, struct kvmctl_session *session, void *arg), void *arg)
+{
+	struct exec x = { .k = k, .open = open, .arg = arg, .only_requests = true };
 
 	return run_all(&x);
 }

@@ -53,12 +53,13 @@ exit_statuses(FILE *out)
 {
 	fputs("Exit status:\n"
 	      "  0  ok\n"
-	      "  1  an operation was not ok (\"run\": only with --strict)\n"
+	      "  1  an operation was not ok (\"run\": only with --strict); nothing was found\n"
 	      "  2  the call is wrong, or the text of an operation or trace\n"
 	      "  3  no connection, or the daemon refused\n"
 	      "  4  a replay or a comparison found a difference\n"
 	      "  5  a law of the model is broken\n"
-	      "  6  a file cannot be read or written: snapshot, trace, recording, output\n",
+	      "  6  a file cannot be read or written: snapshot, trace, recording, output; or\n"
+	      "     a past state cannot be made\n",
 	      out);
 }
 

@@ -85,6 +85,16 @@ enum kvt_status kvmctl_session_open_cursor(const struct kvmctl *k, struct kvmctl
 
 void kvmctl_session_close(struct kvmctl_session *s);
 
+/*
+ * Run the requests in the words of the call, as "exec" does, on the store that
+ * "open" puts into the session; it is called when the words are known to be
+ * without mistakes (client/exec.c).
+ */
+enum kvmctl_status kvmctl_exec_requests(struct kvmctl *k,
+					enum kvmctl_status (*open)(struct kvmctl *k, struct kvmctl_session *session,
+								   void *arg),
+					void *arg);
+
 /* Say what an answer other than KVT_DONE means; gives the exit status. */
 enum kvmctl_status kvmctl_complain_target(struct kvmctl_session *s, enum kvt_status status);
 

@@ -207,9 +207,9 @@ show_table(const struct kvmctl *k, const struct kvms_row *row, bool is_request, 
 	kvt_buffer_free(&b);
 }
 
-/* {"op":...,"args":...} and {"class":...} in one object. */
-static void
-json_outcome(struct kvt_buffer *b, const struct kvms_row *row, const struct kvms_op *op, const struct kvms_outcome *out)
+void
+kvmctl_json_outcome(struct kvt_buffer *b, const struct kvms_row *row, const struct kvms_op *op,
+		    const struct kvms_outcome *out)
 {
 	struct kvt_buffer rest = { 0 };
 
@@ -235,7 +235,7 @@ kvmctl_show_outcome(const struct kvmctl *k, const struct kvms_row *row, bool is_
 		return;
 	}
 	if (k->json)
-		json_outcome(&b, row, op, out);
+		kvmctl_json_outcome(&b, row, op, out);
 	else
 		kvt_print_outcome(&b, row, out);
 	/* a question has no outcome worth telling when it was answered: its fields alone */

@@ -14,6 +14,10 @@
 void kvmctl_show_outcome(const struct kvmctl *k, const struct kvms_row *row, bool is_request, const struct kvms_op *op,
 			 const struct kvms_outcome *out);
 
+/* The same as one JSON object: {"op":...,"args":...} and {"class":...} together. */
+void kvmctl_json_outcome(struct kvt_buffer *b, const struct kvms_row *row, const struct kvms_op *op,
+			 const struct kvms_outcome *out);
+
 /* Print a buffer and a line end, and empty it. */
 void kvmctl_show_line(struct kvt_buffer *b);
 

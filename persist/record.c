@@ -218,7 +218,7 @@ outcome_get(struct reader *r, struct kvms_outcome *out, const struct kvms_row *r
 {
 	uint64_t name = get(r);
 
-	if (r->bad || name >= kvms_outcome_max()) {
+	if (r->bad || name > kvms_outcome_max()) {
 		r->bad = true;
 		return;
 	}

@@ -5,6 +5,7 @@
 #include "tests/store_kit.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -240,6 +241,37 @@ Test(journal, records_come_back_and_broken_ones_are_refused)
 	persist_bytes_free(&again);
 	kvms_outcome_free(&out);
 	kvms_free(&w.s);
+}
+
+/* Every outcome of every operation, the first and the last name too, whatever a random walk happens to meet. */
+Test(journal, records_of_every_outcome_come_back)
+{
+	struct persist_record record = { .connection = 0 };
+	struct bytes b = { .at = NULL };
+	unsigned outcomes = 0;
+	size_t used;
+
+	for (unsigned code = 1; code <= kvms_op_max(); code++) {
+		const struct kvms_row *row = kvms_op_row(code);
+		struct kvms_op op;
+
+		for (unsigned k = 0, name; row != NULL && (name = kvms_row_outcome(row, k)) != UINT_MAX; k++) {
+			struct kvms_outcome out = { .name = name, .detail = 7 };
+
+			kvms_op_init(&op, row);
+			persist_bytes_reset(&b);
+			persist_record_encode(&b, 1, 2, &op, &out);
+			cr_expect_eq(persist_record_decode(b.at, b.size, &record, &used), PERSIST_DECODED, "%s %s",
+				     row->name, kvms_outcome_name(name));
+			cr_expect(used == b.size && record.out.name == name && record.op.code == code);
+			if (kvms_outcome_detail(name) != NULL)
+				cr_expect_eq(record.out.detail, 7);
+			outcomes++;
+		}
+	}
+	cr_expect_gt(outcomes, 400);
+	persist_record_free(&record);
+	persist_bytes_free(&b);
 }
 
 /* ---- Damage ----------------------------------------------------------------------------------- */

@@ -1,0 +1,522 @@
+/*
+ * diff - what is different in the states behind two steps.
+ */
+#include "client/commands.h"
+#include "client/elements.h"
+#include "client/history.h"
+#include "client/leaves.h"
+#include "client/progress.h"
+#include "client/show.h"
+
+#include "trace/text.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WIDTH 79u
+
+/* One of the two states, and what is gathered of it. */
+struct state {
+	uint64_t step;
+	struct kvms *s;
+	uint64_t digest;
+	struct kvms_outcome census, areas, free_va, free_mmio;
+	struct kvmctl_leaves leaves;
+	struct kvmctl_elements elements;
+};
+
+struct diff {
+	struct kvmctl *k;
+	struct kvmctl_history h;
+	struct state before, after;
+	const char *section; /* its name */
+	uint64_t told;       /* in the section */
+	struct kvt_buffer line, was, is;
+};
+
+/* ---- Printing ---------------------------------------------------------------------------- */
+
+/* Print words, two blanks in, broken between them where the line is full. */
+static void
+print_wrapped(const char *text)
+{
+	size_t at = 0;
+
+	while (*text != '\0') {
+		size_t length = strcspn(text, " ");
+
+		if (at > 0 && at + 1 + length > WIDTH) {
+			printf("\n      ");
+			at = 6;
+		} else if (at > 0) {
+			putchar(' ');
+			at++;
+		} else {
+			printf("  ");
+			at = 2;
+		}
+		fwrite(text, 1, length, stdout);
+		at += length;
+		text += length;
+		text += strspn(text, " ");
+	}
+	putchar('\n');
+}
+
+/* Begin a section; its title comes with its first item. */
+static void
+section_begin(struct diff *d, const char *name)
+{
+	d->section = name;
+	d->told = 0;
+	if (d->k->json)
+		printf(",\"%s\":[", name);
+}
+
+static void
+section_end(struct diff *d)
+{
+	if (d->k->json)
+		putchar(']');
+}
+
+/* Print the line that has been put together as an item of the section. */
+static void
+item_end(struct diff *d)
+{
+	if (d->k->json) {
+		printf("%s%s", d->told > 0 ? "," : "", kvt_buffer_text(&d->line));
+	} else {
+		if (d->told == 0) {
+			for (const char *p = d->section; *p != '\0'; p++)
+				putchar(*p == '_' ? ' ' : *p);
+			putchar('\n');
+		}
+		print_wrapped(kvt_buffer_text(&d->line));
+	}
+	d->told++;
+	kvt_buffer_reset(&d->line);
+}
+
+static const char *const signs[2][2] = { { "", "+" }, { "-", "~" } };
+static const char *const words[2][2] = { { "", "added" }, { "removed", "changed" } };
+
+/* Begin an item: its sign, or in JSON the word for it. */
+static void
+item_begin(struct diff *d, bool is_before, bool is_after)
+{
+	kvt_buffer_reset(&d->line);
+	if (d->k->json)
+		kvt_putf(&d->line, "{\"change\":\"%s\"", words[is_before][is_after]);
+	else
+		kvt_puts(&d->line, signs[is_before][is_after]);
+}
+
+/* A range [start, last]. */
+static void
+put_range(struct diff *d, uint64_t start, uint64_t last)
+{
+	if (d->k->json)
+		kvt_putf(&d->line, ",\"start\":\"0x%" PRIx64 "\",\"end\":\"0x%" PRIx64 "\"", start, last + 1);
+	else
+		kvt_putf(&d->line, " 0x%" PRIx64 "..0x%" PRIx64, start, last + 1);
+}
+
+/* ---- Counts ---------------------------------------------------------------------------------- */
+
+static void
+diff_counts(struct diff *d)
+{
+	const struct kvms_row *row = kvms_request_find("census");
+
+	section_begin(d, "counts");
+	for (unsigned i = 0; i < row->results_count; i++) {
+		uint64_t was = d->before.census.field[i], is = d->after.census.field[i];
+
+		if (was == is)
+			continue;
+		kvt_buffer_reset(&d->line);
+		if (d->k->json)
+			kvt_putf(&d->line, "{\"count\":\"%s\",\"before\":%" PRIu64 ",\"after\":%" PRIu64 "}",
+				 row->results[i].name, was, is);
+		else
+			kvt_putf(&d->line, "%s %" PRIu64 " -> %" PRIu64, row->results[i].name, was, is);
+		item_end(d);
+	}
+	section_end(d);
+}
+
+/* ---- Areas -------------------------------------------------------------------------------------- */
+
+static void
+diff_areas(struct diff *d)
+{
+	const uint64_t *a = d->before.areas.list, *b = d->after.areas.list;
+	uint64_t i = 0, k = 0, a_count = d->before.areas.field[0], b_count = d->after.areas.field[0];
+
+	section_begin(d, "areas");
+	while (i < a_count || k < b_count) {
+		bool in_a = i < a_count && (k == b_count || a[3 * i] <= b[3 * k]);
+		bool in_b = k < b_count && (i == a_count || b[3 * k] <= a[3 * i]);
+		const uint64_t *area = in_a ? &a[3 * i] : &b[3 * k];
+
+		i += in_a;
+		k += in_b;
+		if (in_a && in_b)
+			continue; /* an id has one range for ever */
+		item_begin(d, in_a, in_b);
+		kvt_putf(&d->line, d->k->json ? ",\"area\":%" PRIu64 : " %" PRIu64, area[0]);
+		put_range(d, area[1], area[2] - 1);
+		if (d->k->json)
+			kvt_putc(&d->line, '}');
+		else
+			kvt_putf(&d->line, " size 0x%" PRIx64, area[2] - area[1]);
+		item_end(d);
+	}
+	section_end(d);
+}
+
+/* ---- Mappings ----------------------------------------------------------------------------------- */
+
+static void
+mapping_differs(void *arg, const struct kvmctl_piece *p)
+{
+	struct diff *d = arg;
+
+	item_begin(d, p->is_before, p->is_after);
+	if (d->k->json) {
+		kvt_puts(&d->line, ",\"table\":");
+		kvt_json_value(&d->line, KVMS_TABLE, p->table, NULL);
+	} else {
+		kvt_putc(&d->line, ' ');
+		kvt_print_value(&d->line, KVMS_TABLE, p->table, NULL);
+	}
+	put_range(d, p->start, p->last);
+	if (d->k->json) {
+		if (p->is_before) {
+			kvt_puts(&d->line, ",\"before\":");
+			kvmctl_json_reach(&d->line, &p->before);
+		}
+		if (p->is_after) {
+			kvt_puts(&d->line, ",\"after\":");
+			kvmctl_json_reach(&d->line, &p->after);
+		}
+		kvt_putc(&d->line, '}');
+	} else {
+		kvt_putc(&d->line, ' ');
+		kvmctl_put_reach(&d->line, p->is_before ? &p->before : &p->after);
+		if (p->is_before && p->is_after) {
+			kvt_puts(&d->line, " -> ");
+			kvmctl_put_reach(&d->line, &p->after);
+		}
+	}
+	item_end(d);
+}
+
+/* ---- Ranges ---------------------------------------------------------------------------------------- */
+
+/* Ranges [start, end) ascending, in pairs. */
+struct ranges {
+	const uint64_t *at;
+	uint64_t count;
+};
+
+/* Tell the parts of "a" that are not in "b". */
+static void
+ranges_without(struct diff *d, struct ranges a, struct ranges b, bool is_before)
+{
+	uint64_t k = 0;
+
+	for (uint64_t i = 0; i < a.count; i++) {
+		uint64_t start = a.at[2 * i], last = a.at[2 * i + 1] - 1;
+
+		for (;;) {
+			while (k < b.count && b.at[2 * k + 1] - 1 < start)
+				k++;
+			bool cut = k < b.count && b.at[2 * k] <= last;
+
+			if (!cut || b.at[2 * k] > start) {
+				item_begin(d, is_before, !is_before);
+				put_range(d, start, cut ? b.at[2 * k] - 1 : last);
+				if (d->k->json)
+					kvt_putc(&d->line, '}');
+				else
+					kvt_putf(&d->line, " size 0x%" PRIx64,
+						 (cut ? b.at[2 * k] - 1 : last) - start + 1);
+				item_end(d);
+			}
+			if (!cut || b.at[2 * k + 1] - 1 >= last)
+				break;
+			start = b.at[2 * k + 1];
+		}
+	}
+}
+
+static void
+diff_ranges(struct diff *d, const char *name, const struct kvms_outcome *before, const struct kvms_outcome *after)
+{
+	struct ranges a = { before->list, before->field[0] }, b = { after->list, after->field[0] };
+
+	section_begin(d, name);
+	ranges_without(d, a, b, true);
+	ranges_without(d, b, a, false);
+	section_end(d);
+}
+
+/* ---- Everything else -------------------------------------------------------------------------------- */
+
+/* The value of a field; the key of pages is the address of the first. */
+static uint64_t
+field_value(const struct kvmctl_element_kind *kind, const uint64_t *element, unsigned field)
+{
+	return kind->pages && field == 0 ? element[0] * KVMS_PAGE_SIZE : element[field];
+}
+
+/* name=value of a field, or in JSON "name":value. */
+static void
+put_field(struct diff *d, struct kvt_buffer *b, const struct kvmctl_element_kind *kind, const uint64_t *element,
+	  unsigned field)
+{
+	static const char *const id_kinds[] = { "",       "frame", "segment", "unique", "list",  "vm_space",
+						"cursor", "area",  "reader",  "writer", "iomem", "list_tag" };
+	uint64_t value = field_value(kind, element, field);
+	bool is_kind = strcmp(kind->field[field].name, "kind") == 0 && kind->field[field].type == KVMS_DEC;
+
+	kvt_putf(b, d->k->json ? "%s\"%s\":" : "%s%s=", b->size > 0 && d->k->json ? "," : b->size > 0 ? " " : "",
+		 kind->field[field].name);
+	if (is_kind && value < sizeof id_kinds / sizeof id_kinds[0])
+		kvt_putf(b, d->k->json ? "\"%s\"" : "%s", id_kinds[value]);
+	else if (d->k->json)
+		kvt_json_value(b, kind->field[field].type, value, NULL);
+	else
+		kvt_print_value(b, kind->field[field].type, value, NULL);
+}
+
+/* The words behind the fields, such as a queue. */
+static void
+put_rest(struct diff *d, struct kvt_buffer *b, const struct kvmctl_element_kind *kind, const uint64_t *element,
+	 size_t count)
+{
+	kvt_putf(b, "%s", b->size > 0 ? d->k->json ? "," : " " : "");
+	kvt_puts(b, d->k->json ? "\"queue\":[" : "queue=[");
+	for (size_t i = kind->fields; i < count; i++)
+		kvt_putf(b, d->k->json ? "%s\"0x%" PRIx64 "\"" : "%s0x%" PRIx64, i > kind->fields ? "," : "",
+			 element[i]);
+	kvt_putc(b, ']');
+}
+
+/* Where a node hangs is told if it does; where in a table, if it is one. */
+static bool
+is_told(const struct kvmctl_element_change *c, const uint64_t *element, unsigned field)
+{
+	const struct kvmctl_element_kind *kind = c->kind;
+
+	if (strcmp(kind->name, "contents") == 0)
+		return false;
+	if (strcmp(kind->name, "nodes") != 0)
+		return true;
+	if (strcmp(kind->field[field].name, "va") == 0)
+		return c->pages == 1 && element[5] != 0;
+	if (strcmp(kind->field[field].name, "table") == 0)
+		return element[5] != 0;
+	return strcmp(kind->field[field].name, "hangs") != 0;
+}
+
+/* The fields behind the key, into "b": all, or those that differ from "other". */
+static void
+put_fields(struct diff *d, struct kvt_buffer *b, const struct kvmctl_element_change *c, const uint64_t *element,
+	   size_t count, const uint64_t *other, size_t other_count)
+{
+	const struct kvmctl_element_kind *kind = c->kind;
+
+	kvt_buffer_reset(b);
+	for (unsigned i = kind->keys; i < kind->fields; i++)
+		if (is_told(c, element, i) && (other == NULL || other[i] != element[i]))
+			put_field(d, b, kind, element, i);
+	if (kind->has_rest && (other == NULL || count != other_count ||
+			       memcmp(element + kind->fields, other + kind->fields,
+				      (count - kind->fields) * sizeof *element) != 0))
+		put_rest(d, b, kind, element, count);
+}
+
+static void
+put_key(struct diff *d, const struct kvmctl_element_change *c)
+{
+	const uint64_t *element = c->before != NULL ? c->before : c->after;
+	struct kvt_buffer key = { 0 };
+
+	if (c->kind->pages) {
+		put_range(d, element[0] * KVMS_PAGE_SIZE, (element[0] + c->pages) * KVMS_PAGE_SIZE - 1);
+		return;
+	}
+	for (unsigned i = 0; i < c->kind->keys; i++)
+		put_field(d, &key, c->kind, element, i);
+	kvt_putf(&d->line, "%s%s", d->k->json ? "," : " ", kvt_buffer_text(&key));
+	kvt_buffer_free(&key);
+}
+
+static void
+element_differs(void *arg, const struct kvmctl_element_change *c)
+{
+	struct diff *d = arg;
+	bool is_before = c->before != NULL, is_after = c->after != NULL;
+
+	if (is_before)
+		put_fields(d, &d->was, c, c->before, c->before_words, c->after, c->after_words);
+	if (is_after)
+		put_fields(d, &d->is, c, c->after, c->after_words, c->before, c->before_words);
+	item_begin(d, is_before, is_after);
+	put_key(d, c);
+	if (d->k->json) {
+		if (is_before)
+			kvt_putf(&d->line, ",\"before\":{%s}", kvt_buffer_text(&d->was));
+		if (is_after)
+			kvt_putf(&d->line, ",\"after\":{%s}", kvt_buffer_text(&d->is));
+		kvt_putc(&d->line, '}');
+	} else {
+		const char *was = is_before ? kvt_buffer_text(&d->was) : "", *is = is_after ? kvt_buffer_text(&d->is) : "";
+
+		kvt_putf(&d->line, "%s%s%s%s", was[0] != '\0' ? " " : "", was,
+			 was[0] != '\0' && is[0] != '\0' ? " -> " : is[0] != '\0' ? " " : "", is);
+	}
+	item_end(d);
+}
+
+/* ---- Both states ---------------------------------------------------------------------------------------- */
+
+static bool
+ask(struct kvms *s, const char *name, struct kvms_outcome *out)
+{
+	struct kvms_op op;
+
+	kvms_op_init(&op, kvms_request_find(name));
+	return kvms_inspect(s, &op, out) == KVMS_DONE;
+}
+
+struct gather {
+	struct state *state;
+	bool failed;
+};
+
+/* Leaves of each address space, and free blocks of I/O memory, on the way through all elements. */
+static bool
+gather_spaces(void *arg, const uint64_t *element, unsigned count)
+{
+	struct gather *g = arg;
+	struct kvms_outcome *mmio = &g->state->free_mmio;
+
+	(void)count;
+	if (element[0] == 10)
+		kvmctl_leaves_table(&g->state->leaves, g->state->s, element[1]);
+	if (element[0] != 19)
+		return true;
+	uint64_t *list = realloc(mmio->list, (mmio->list_count + 2) * sizeof *list);
+	g->failed = list == NULL;
+	if (list == NULL)
+		return false;
+	mmio->list = list;
+	list[mmio->list_count++] = element[2];
+	list[mmio->list_count++] = element[3];
+	mmio->field[0]++;
+	return true;
+}
+
+static enum kvmctl_status
+gather(struct diff *d, struct state *state)
+{
+	struct gather g = { .state = state };
+
+	enum kvmctl_status status = kvmctl_history_rebuild(&d->h, state->step, &state->s);
+	if (status != KVMCTL_OK)
+		return status;
+	bool done = ask(state->s, "census", &state->census) && ask(state->s, "areas", &state->areas) &&
+		    ask(state->s, "free_va", &state->free_va);
+	kvmctl_leaves_table(&state->leaves, state->s, 0);
+	done = done && kvms_visit(state->s, gather_spaces, &g) && !g.failed;
+	kvmctl_elements_gather(&state->elements, state->s);
+	state->digest = kvms_digest(state->s);
+	kvms_free(&state->s); /* what it says is told: room for the other */
+	if (done && !state->leaves.failed && !state->elements.failed)
+		return KVMCTL_OK;
+	kvmctl_complain("no memory");
+	return KVMCTL_UNREADABLE;
+}
+
+static void
+state_free(struct state *state)
+{
+	kvms_free(&state->s);
+	kvms_outcome_free(&state->census);
+	kvms_outcome_free(&state->areas);
+	kvms_outcome_free(&state->free_va);
+	kvms_outcome_free(&state->free_mmio);
+	kvmctl_leaves_free(&state->leaves);
+	kvmctl_elements_free(&state->elements);
+}
+
+static void
+tell_head(struct diff *d)
+{
+	const struct state *a = &d->before, *b = &d->after;
+
+	if (d->k->json)
+		printf("{\"before\":{\"step\":%" PRIu64 ",\"digest\":\"0x%016" PRIx64 "\"},\"after\":{\"step\":%" PRIu64
+		       ",\"digest\":\"0x%016" PRIx64 "\"},\"same\":%s",
+		       a->step, a->digest, b->step, b->digest, a->digest == b->digest ? "true" : "false");
+	else
+		printf("before: step %" PRIu64 " digest=0x%016" PRIx64 "\nafter:  step %" PRIu64
+		       " digest=0x%016" PRIx64 "%s\n",
+		       a->step, a->digest, b->step, b->digest, a->digest == b->digest ? ", the same state" : "");
+}
+
+static void
+tell(struct diff *d)
+{
+	const struct kvmctl_element_kind *kind;
+
+	tell_head(d);
+	diff_counts(d);
+	diff_areas(d);
+	section_begin(d, "mappings");
+	kvmctl_leaves_compare(&d->before.leaves, &d->after.leaves, mapping_differs, d);
+	section_end(d);
+	diff_ranges(d, "free_va", &d->before.free_va, &d->after.free_va);
+	diff_ranges(d, "free_mmio", &d->before.free_mmio, &d->after.free_mmio);
+	for (unsigned i = 0; (kind = kvmctl_element_kind(i)) != NULL; i++) {
+		section_begin(d, kind->name);
+		kvmctl_elements_compare(&d->before.elements, &d->after.elements, kind, element_differs, d);
+		section_end(d);
+	}
+	if (d->k->json)
+		puts("}");
+}
+
+enum kvmctl_status
+kvmctl_diff(struct kvmctl *k)
+{
+	struct diff d = { .k = k };
+
+	enum kvmctl_status status = kvmctl_step_check("diff", k->argv[0]);
+	if (status == KVMCTL_OK)
+		status = kvmctl_step_check("diff", k->argv[1]);
+	if (status == KVMCTL_OK)
+		status = kvmctl_history_open(k, &d.h);
+	if (status == KVMCTL_OK)
+		status = kvmctl_history_step(&d.h, k->argv[0], &d.before.step);
+	if (status == KVMCTL_OK)
+		status = kvmctl_history_step(&d.h, k->argv[1], &d.after.step);
+	if (status == KVMCTL_OK)
+		status = gather(&d, &d.before);
+	if (status == KVMCTL_OK)
+		status = gather(&d, &d.after);
+	kvmctl_history_close(&d.h);
+	if (status == KVMCTL_OK)
+		tell(&d);
+	state_free(&d.before);
+	state_free(&d.after);
+	kvt_buffer_free(&d.line);
+	kvt_buffer_free(&d.was);
+	kvt_buffer_free(&d.is);
+	return status;
+}
