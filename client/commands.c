@@ -98,8 +98,8 @@ static const struct kvmctl_command commands[] = {
 	  kvmctl_log },
 	{ "diff", "STEP STEP", "what is different in the states behind two steps",
 	  "Counts, areas, mappings, free addresses, page-table nodes, TLBs, frames, handles: + only in the second, - "
-	  "only in the first, ~ in both and different.  Neighbours that changed alike are one range.  Not a difference "
-	  "that fails: exit status 0.\n"
+	  "only in the first, ~ in both and different.  Neighbours that changed alike are one range.\n"
+	  "Exit status 0, whether there is a difference or not.\n"
 	  "\tkvmctl diff 100 last\n"
 	  "\tkvmctl --json diff last-1 last\n",
 	  HISTORY_OPTIONS, 2, 2, kvmctl_diff },

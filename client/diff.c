@@ -273,9 +273,9 @@ field_value(const struct kvmctl_element_kind *kind, const uint64_t *element, uns
 	return kind->pages && field == 0 ? element[0] * KVMS_PAGE_SIZE : element[field];
 }
 
-/* name=value of a field, or in JSON "name":value. */
+/* The value of a field, in JSON as JSON has it. */
 static void
-put_field(struct diff *d, struct kvt_buffer *b, const struct kvmctl_element_kind *kind, const uint64_t *element,
+put_value(struct diff *d, struct kvt_buffer *b, const struct kvmctl_element_kind *kind, const uint64_t *element,
 	  unsigned field)
 {
 	static const char *const id_kinds[] = { "",       "frame", "segment", "unique", "list",  "vm_space",
@@ -283,8 +283,6 @@ put_field(struct diff *d, struct kvt_buffer *b, const struct kvmctl_element_kind
 	uint64_t value = field_value(kind, element, field);
 	bool is_kind = strcmp(kind->field[field].name, "kind") == 0 && kind->field[field].type == KVMS_DEC;
 
-	kvt_putf(b, d->k->json ? "%s\"%s\":" : "%s%s=", b->size > 0 && d->k->json ? "," : b->size > 0 ? " " : "",
-		 kind->field[field].name);
 	if (is_kind && value < sizeof id_kinds / sizeof id_kinds[0])
 		kvt_putf(b, d->k->json ? "\"%s\"" : "%s", id_kinds[value]);
 	else if (d->k->json)
@@ -293,51 +291,101 @@ put_field(struct diff *d, struct kvt_buffer *b, const struct kvmctl_element_kind
 		kvt_print_value(b, kind->field[field].type, value, NULL);
 }
 
-/* The words behind the fields, such as a queue. */
+/* name=value of a field, or in JSON "name":value, behind those that "b" has. */
+static void
+put_field(struct diff *d, struct kvt_buffer *b, const struct kvmctl_element_kind *kind, const uint64_t *element,
+	  unsigned field)
+{
+	const char *between = b->size == 0 ? "" : d->k->json ? "," : " ";
+
+	kvt_putf(b, d->k->json ? "%s\"%s\":" : "%s%s=", between, kind->field[field].name);
+	put_value(d, b, kind, element, field);
+}
+
+/* The words behind the fields: a queue. */
 static void
 put_rest(struct diff *d, struct kvt_buffer *b, const struct kvmctl_element_kind *kind, const uint64_t *element,
 	 size_t count)
 {
-	kvt_putf(b, "%s", b->size > 0 ? d->k->json ? "," : " " : "");
-	kvt_puts(b, d->k->json ? "\"queue\":[" : "queue=[");
+	kvt_putc(b, '[');
 	for (size_t i = kind->fields; i < count; i++)
 		kvt_putf(b, d->k->json ? "%s\"0x%" PRIx64 "\"" : "%s0x%" PRIx64, i > kind->fields ? "," : "",
 			 element[i]);
 	kvt_putc(b, ']');
 }
 
-/* Where a node hangs is told if it does; where in a table, if it is one. */
+/*
+ * Is a field worth telling?  Sums of contents mean nothing; where a node hangs
+ * is told if it does, the address if it is one node; and what is nothing out of
+ * the ordinary is left out of text.
+ */
 static bool
-is_told(const struct kvmctl_element_change *c, const uint64_t *element, unsigned field)
+is_told(const struct diff *d, const struct kvmctl_element_change *c, const uint64_t *element, unsigned field)
 {
-	const struct kvmctl_element_kind *kind = c->kind;
+	const char *kind = c->kind->name, *name = c->kind->field[field].name;
 
-	if (strcmp(kind->name, "contents") == 0)
+	if (strcmp(kind, "contents") == 0 || strcmp(name, "hangs") == 0)
 		return false;
-	if (strcmp(kind->name, "nodes") != 0)
-		return true;
-	if (strcmp(kind->field[field].name, "va") == 0)
+	if (strcmp(kind, "nodes") == 0 && strcmp(name, "va") == 0)
 		return c->pages == 1 && element[5] != 0;
-	if (strcmp(kind->field[field].name, "table") == 0)
+	if (strcmp(kind, "nodes") == 0 && strcmp(name, "table") == 0)
 		return element[5] != 0;
-	return strcmp(kind->field[field].name, "hangs") != 0;
+	if (d->k->json || element[field] != 0)
+		return true;
+	return strcmp(name, "stray") != 0 && strcmp(name, "holder") != 0 && strcmp(name, "in_list") != 0;
 }
 
-/* The fields behind the key, into "b": all, or those that differ from "other". */
+static bool
+rest_differs(const struct kvmctl_element_change *c)
+{
+	size_t from = c->kind->fields;
+
+	return c->before_words != c->after_words ||
+	       memcmp(c->before + from, c->after + from, (c->before_words - from) * sizeof *c->before) != 0;
+}
+
+/* Fields behind the key, into "b": all of an element that is new or gone, else those that changed. */
 static void
 put_fields(struct diff *d, struct kvt_buffer *b, const struct kvmctl_element_change *c, const uint64_t *element,
-	   size_t count, const uint64_t *other, size_t other_count)
+	   size_t count)
 {
 	const struct kvmctl_element_kind *kind = c->kind;
+	bool both = c->before != NULL && c->after != NULL;
 
 	kvt_buffer_reset(b);
 	for (unsigned i = kind->keys; i < kind->fields; i++)
-		if (is_told(c, element, i) && (other == NULL || other[i] != element[i]))
+		if (both ? c->before[i] != c->after[i] && strcmp(kind->name, "contents") != 0
+			 : is_told(d, c, element, i))
 			put_field(d, b, kind, element, i);
-	if (kind->has_rest && (other == NULL || count != other_count ||
-			       memcmp(element + kind->fields, other + kind->fields,
-				      (count - kind->fields) * sizeof *element) != 0))
-		put_rest(d, b, kind, element, count);
+	if (!kind->has_rest || (both && !rest_differs(c)))
+		return;
+	kvt_puts(b, b->size == 0 ? "" : d->k->json ? "," : " ");
+	kvt_puts(b, d->k->json ? "\"queue\":" : "queue=");
+	put_rest(d, b, kind, element, count);
+}
+
+/* For people: name=before->after of the fields that changed. */
+static void
+put_changes(struct diff *d, const struct kvmctl_element_change *c)
+{
+	const struct kvmctl_element_kind *kind = c->kind;
+
+	for (unsigned i = kind->keys; i < kind->fields; i++) {
+		if (c->before[i] == c->after[i] || strcmp(kind->name, "contents") == 0)
+			continue;
+		kvt_putc(&d->line, ' ');
+		put_field(d, &d->was, kind, c->before, i);
+		kvt_puts(&d->line, kvt_buffer_text(&d->was));
+		kvt_buffer_reset(&d->was);
+		kvt_puts(&d->line, "->");
+		put_value(d, &d->line, kind, c->after, i);
+	}
+	if (!kind->has_rest || !rest_differs(c))
+		return;
+	kvt_puts(&d->line, " queue=");
+	put_rest(d, &d->line, kind, c->before, c->before_words);
+	kvt_puts(&d->line, "->");
+	put_rest(d, &d->line, kind, c->after, c->after_words);
 }
 
 static void
@@ -351,8 +399,10 @@ put_key(struct diff *d, const struct kvmctl_element_change *c)
 		return;
 	}
 	for (unsigned i = 0; i < c->kind->keys; i++)
-		put_field(d, &key, c->kind, element, i);
-	kvt_putf(&d->line, "%s%s", d->k->json ? "," : " ", kvt_buffer_text(&key));
+		if (c->kind->field[i].name[0] != '\0')
+			put_field(d, &key, c->kind, element, i);
+	if (key.size > 0)
+		kvt_putf(&d->line, "%s%s", d->k->json ? "," : " ", kvt_buffer_text(&key));
 	kvt_buffer_free(&key);
 }
 
@@ -362,23 +412,28 @@ element_differs(void *arg, const struct kvmctl_element_change *c)
 	struct diff *d = arg;
 	bool is_before = c->before != NULL, is_after = c->after != NULL;
 
-	if (is_before)
-		put_fields(d, &d->was, c, c->before, c->before_words, c->after, c->after_words);
-	if (is_after)
-		put_fields(d, &d->is, c, c->after, c->after_words, c->before, c->before_words);
 	item_begin(d, is_before, is_after);
 	put_key(d, c);
-	if (d->k->json) {
+	kvt_buffer_reset(&d->was);
+	kvt_buffer_reset(&d->is);
+	if (!d->k->json && is_before && is_after) {
+		put_changes(d, c);
+		item_end(d);
+		return;
+	}
+	if (is_before)
+		put_fields(d, &d->was, c, c->before, c->before_words);
+	if (is_after)
+		put_fields(d, &d->is, c, c->after, c->after_words);
+	if (!d->k->json) {
+		kvt_puts(&d->line, d->was.size + d->is.size > 0 ? " " : "");
+		kvt_puts(&d->line, kvt_buffer_text(is_before ? &d->was : &d->is));
+	} else {
 		if (is_before)
 			kvt_putf(&d->line, ",\"before\":{%s}", kvt_buffer_text(&d->was));
 		if (is_after)
 			kvt_putf(&d->line, ",\"after\":{%s}", kvt_buffer_text(&d->is));
 		kvt_putc(&d->line, '}');
-	} else {
-		const char *was = is_before ? kvt_buffer_text(&d->was) : "", *is = is_after ? kvt_buffer_text(&d->is) : "";
-
-		kvt_putf(&d->line, "%s%s%s%s", was[0] != '\0' ? " " : "", was,
-			 was[0] != '\0' && is[0] != '\0' ? " -> " : is[0] != '\0' ? " " : "", is);
 	}
 	item_end(d);
 }

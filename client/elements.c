@@ -21,7 +21,7 @@ static const struct kvmctl_element_kind kinds[] = {
 	{ 20, "cpus", 1, 0, 0, true,
 	  { { "cpu", KVMS_DEC }, { "vm_space", KVMS_DEC }, { "ipi", KVMS_BOOL }, { "all", KVMS_BOOL } }, 4 },
 	{ 13, "flushers", 1, 0, 0, true, { { "cursor", KVMS_DEC }, { "all", KVMS_BOOL } }, 2 },
-	{ 23, "current_cpu", 1, 0, 0, false, { { "key", KVMS_DEC }, { "cpu", KVMS_DEC } }, 2 },
+	{ 23, "current_cpu", 1, 0, 0, false, { { "", KVMS_DEC }, { "cpu", KVMS_DEC } }, 2 },
 	{ TAG_SLOT, "frames", 1, 1, 6, false,
 	  { { "paddr", KVMS_HEX }, { "rc", KVMS_RC }, { "usage", KVMS_USAGE }, { "kind", KVMS_SLOT_KIND },
 	    { "meta", KVMS_HEX }, { "in_list", KVMS_DEC } }, 6 },

@@ -23,7 +23,7 @@ struct kvmctl_element_kind {
 	unsigned alike;      /* of the fields, so many must be the same in neighbours */
 	bool has_rest;       /* further words follow, as many as there are */
 	struct {
-		const char *name;
+		const char *name; /* "": not worth telling */
 		enum kvms_type type;
 	} field[10];
 	unsigned fields;

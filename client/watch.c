@@ -484,13 +484,14 @@ static bool
 frame_step(struct kvmctl_watch *w, struct kvms *s, const struct persist_step *step)
 {
 	struct kvms_outcome slot = { .name = 0 };
-	bool touched = step->op != NULL &&
-		       (names_paddr(step, w->key, w->key + KVMS_PAGE_SIZE - 1) || names_id(step, is_holder, w));
+	bool named = step->op != NULL && names_id(step, is_holder, w);
+	bool touched = named || (step->op != NULL && names_paddr(step, w->key, w->key + KVMS_PAGE_SIZE - 1));
 	bool changed = step->op == NULL;
 
 	/* what is not ok changed nothing */
 	if (step->op != NULL && step->out->name == 0 && ask(w, s, "frame", w->key, 0, &slot)) {
-		changed = memcmp(slot.field, w->frame.slot.field, sizeof slot.field) != 0 ||
+		/* a holder that is named may give way to others without a change of the counts: a split segment */
+		changed = named || memcmp(slot.field, w->frame.slot.field, sizeof slot.field) != 0 ||
 			  may_map_untracked(w, step) || !frame_still_reached(w, s);
 		kvms_outcome_free(&slot);
 	}

@@ -162,6 +162,7 @@ group_find(struct persist_travel *t, const struct report *r)
 	}
 	if (p->count > 0 && p->group[p->at].first <= t->position + 1)
 		return PERSIST_OK;
+	p->at = 0;
 	return persist_db_damaged(t->db, r, "the journal of store \"%s\" has no step %" PRIu64, t->store,
 				  t->position + 1);
 }
@@ -234,10 +235,9 @@ persist_travel_next(struct persist_travel *t, struct persist_step *step, char *w
 	if (t->position >= t->to)
 		return PERSIST_ABSENT;
 	enum persist_status status = group_find(t, &r);
-	if (status != PERSIST_OK)
-		return status;
 	const struct persist_group *g = &t->piece.group[t->piece.at];
-	status = step_make(t, g, step, &r);
+	if (status == PERSIST_OK)
+		status = step_make(t, g, step, &r);
 	if (status == PERSIST_OK && t->s != NULL && step->number == g->last)
 		status = persist_group_check(t->db, g, t->s, why, size);
 	if (status == PERSIST_OK)
