@@ -75,10 +75,11 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl undo 3\n",
 	  0, 0, 1, kvmctl_undo },
 	{ "at", "STEP REQUEST [key=value ...] | STEP 'REQUEST ...' ... | STEP -",
+	{ "at", "STEP REQUEST [key=value ...]",
 	  "ask the state behind any step of the past",
 	  "Makes the state of the store behind STEP again, from the nearest snapshot and the journal, and asks it: any "
 	  "request, answered as the store would have answered then.  STEP is a number, last, or last-N; 0 is the fresh "
-	  "store.  --keep FILE saves the state in a snapshot file, for --embedded=FILE.\n"
+	  "store.  Several requests stand in a word each, as with \"exec\"; - reads them from standard input.  --keep FILE saves the state in a snapshot file, for --embedded=FILE.\n"
 	  "Exit status 6 if there is no such step, or its state cannot be made.\n"
 	  "\tkvmctl at 1000 who-holds paddr=0x1000\n"
 	  "\tkvmctl --state-dir /var/lib/kvmstore at last-1 census digest\n",

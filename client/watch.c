@@ -71,7 +71,7 @@ put_place(struct kvt_buffer *b, const struct kvmctl_piece *p, bool range)
 static void
 change_reach(struct kvmctl_watch *w, const struct kvmctl_piece *p, bool range)
 {
-	static const char *const whats[2][2] = { { "", "mapped" }, { "unmapped", "remapped" } };
+	static const char *const whats[2][2] = { { "", "mapped" }, { "unmapped", "changed" } };
 	const char *what = whats[p->is_before][p->is_after];
 	struct kvt_buffer json = { 0 }, place = { 0 }, before = { 0 }, after = { 0 };
 

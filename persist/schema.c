@@ -262,7 +262,7 @@ const char persist_schema[] =
 "	FROM newest JOIN element USING(snapshot) LEFT JOIN element_kind USING(tag);\n"
 ;
 
-/* Version 2: what happened between two snapshots. */
+/* Version 2: what happened between two snapshots, and two views more. */
 const char persist_schema_journal[] =
 "CREATE TABLE journal(\n"
 "	-- The operations of every store, in groups: one group is what became durable in\n"
@@ -297,4 +297,19 @@ const char persist_schema_journal[] =
 "	SELECT store, first, last, restored, strftime('%Y-%m-%dT%H:%M:%fZ', began / 1e6, 'unixepoch') AS began,\n"
 "		'0x' || digest AS digest, length(records) AS bytes\n"
 "	FROM journal ORDER BY id;\n"
+
+"CREATE VIEW area_frames AS\n"
+"	-- Physical memory that areas map, with the address at which a run begins.  For one\n"
+"	-- frame: WHERE first <= 0x5000 AND 0x5000 <= last.  A large leaf may lie in two areas.\n"
+"	SELECT store, area, paddr + low - va AS first, paddr + high - va - 1 AS last, printf('0x%x', low) AS va,\n"
+"		level, flags, cache, tracked\n"
+"	FROM (SELECT store, area.id AS area, max(va, area.start) AS low,\n"
+"			min(va + (leaves << (12 + 9 * (level - 1))), area.end) AS high, mapping.*\n"
+"		FROM newest JOIN area USING(snapshot) JOIN mapping USING(snapshot)\n"
+"		WHERE vm_space = 0 AND va < area.end AND va + (leaves << (12 + 9 * (level - 1))) > area.start);\n"
+
+"CREATE VIEW frame_states AS\n"
+"	-- How many frames are in which state; those in none of these are unused.\n"
+"	SELECT store, usage, kind, iif(typeof(rc) = 'integer', 'shared', rc) AS rc, sum(pages) AS pages\n"
+"	FROM newest JOIN frame USING(snapshot) GROUP BY 1, 2, 3, 4;\n"
 ;
