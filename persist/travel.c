@@ -8,9 +8,10 @@
 
 /* ---- What there is ----------------------------------------------------------------- */
 
-/* Up to two numbers out of the database; *found = false if the first is NULL. */
+/* Two numbers out of the database, about "store" and, if the query has it, step ?2; *found = false if the first is NULL. */
 static enum persist_status
-numbers(struct persist *db, const char *query, const char *store, uint64_t at[2], bool *found, const struct report *r)
+numbers(struct persist *db, const char *query, const char *store, uint64_t step, uint64_t at[2], bool *found,
+	const struct report *r)
 {
 	sqlite3_stmt *statement;
 	bool row = false;
@@ -18,6 +19,8 @@ numbers(struct persist *db, const char *query, const char *store, uint64_t at[2]
 	enum persist_status status = persist_db_prepare(db, &statement, r, "%s", query);
 	if (status == PERSIST_OK && store != NULL)
 		(void)sqlite3_bind_text(statement, 1, store, -1, SQLITE_STATIC);
+	if (status == PERSIST_OK && store != NULL)
+		(void)sqlite3_bind_int64(statement, 2, (int64_t)step);
 	if (status == PERSIST_OK)
 		status = persist_db_step(db, statement, &row, r);
 	*found = status == PERSIST_OK && row && sqlite3_column_type(statement, 0) == SQLITE_INTEGER;
@@ -34,7 +37,7 @@ version_check(struct persist *db, const struct report *r)
 	uint64_t version[2];
 	bool found;
 
-	enum persist_status status = numbers(db, "PRAGMA user_version", NULL, version, &found, r);
+	enum persist_status status = numbers(db, "PRAGMA user_version", NULL, 0, version, &found, r);
 	if (status != PERSIST_OK || version[0] >= 2)
 		return status;
 	return persist_report(r, PERSIST_ABSENT,
@@ -55,12 +58,12 @@ persist_history(struct persist *db, const char *store, struct persist_history *h
 		status = numbers(db,
 				 "SELECT min(first), (SELECT last FROM journal WHERE store = ?1 ORDER BY first DESC LIMIT 1)"
 				 " FROM journal WHERE store = ?1",
-				 store, steps, &history->has_journal, &r);
+				 store, 0, steps, &history->has_journal, &r);
 	if (status == PERSIST_OK)
 		status = numbers(db,
-				 "SELECT min(step), max(step) FROM snapshot WHERE store = ?"
+				 "SELECT min(step), max(step) FROM snapshot WHERE store = ?1 AND step >= ?2"
 				 " AND id NOT IN (SELECT snapshot FROM aside)",
-				 store, saved, &history->has_state, &r);
+				 store, history->has_journal ? steps[0] - 1 : 0, saved, &history->has_state, &r);
 	if (status != PERSIST_OK)
 		return status;
 	history->first = steps[0];

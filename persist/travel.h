@@ -19,7 +19,11 @@ struct persist_history {
 	bool has_journal;
 	uint64_t first, last; /* steps of the journal */
 	bool has_state;
-	uint64_t earliest, latest; /* behind which steps there is a state: the oldest snapshot's, the last */
+	/*
+	 * Behind these steps and all between there is a state: from the oldest
+	 * snapshot that the journal goes on from (older ones stand alone), to the last.
+	 */
+	uint64_t earliest, latest;
 };
 
 /*
