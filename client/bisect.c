@@ -17,7 +17,7 @@ struct bisect {
 	struct kvmctl_predicate *predicate;
 	uint64_t from, to; /* states behind these steps and those between */
 	bool found;
-	uint64_t step; /* the first, if found */
+	uint64_t step;  /* the first, if found */
 	uint64_t asked; /* states */
 };
 

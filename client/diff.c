@@ -520,8 +520,8 @@ tell_head(struct diff *d)
 		       ",\"digest\":\"0x%016" PRIx64 "\"},\"same\":%s",
 		       a->step, a->digest, b->step, b->digest, a->digest == b->digest ? "true" : "false");
 	else
-		printf("before: step %" PRIu64 " digest=0x%016" PRIx64 "\nafter:  step %" PRIu64
-		       " digest=0x%016" PRIx64 "%s\n",
+		printf("before: step %" PRIu64 " digest=0x%016" PRIx64 "\nafter:  step %" PRIu64 " digest=0x%016" PRIx64
+		       "%s\n",
 		       a->step, a->digest, b->step, b->digest, a->digest == b->digest ? ", the same state" : "");
 }
 

@@ -134,7 +134,7 @@ node_add(struct gather *g, const uint64_t *words)
 {
 	struct kvms_node_place place = { .paddr = 0 };
 	uint64_t hangs = kvms_node_find(g->s, words[1] * KVMS_PAGE_SIZE, &place);
-	const uint64_t all[] = { TAG_NODE, words[1], words[2], words[3], words[4],
+	const uint64_t all[] = { TAG_NODE, words[1], words[2],    words[3], words[4],
 				 words[5], hangs,    place.table, place.va };
 
 	return element_add(g->e, all, 9);
@@ -255,7 +255,8 @@ alike(const struct kvmctl_element_kind *kind, const uint64_t *a, const uint64_t 
 {
 	if (a == NULL || b == NULL)
 		return a == b;
-	return kind->alike <= kind->keys || words_compare(a + kind->keys, b + kind->keys, kind->alike - kind->keys) == 0;
+	return kind->alike <= kind->keys ||
+	       words_compare(a + kind->keys, b + kind->keys, kind->alike - kind->keys) == 0;
 }
 
 static void

@@ -17,11 +17,11 @@
 /* One sort of element. */
 struct kvmctl_element_kind {
 	unsigned tag;
-	const char *name;    /* of the list of them in JSON, and with blanks for people */
-	unsigned keys;       /* of the fields, the first are the key */
-	unsigned pages;      /* the key counts pages: neighbours that change alike become one range */
-	unsigned alike;      /* of the fields, so many must be the same in neighbours */
-	bool has_rest;       /* further words follow, as many as there are */
+	const char *name; /* of the list of them in JSON, and with blanks for people */
+	unsigned keys;    /* of the fields, the first are the key */
+	unsigned pages;   /* the key counts pages: neighbours that change alike become one range */
+	unsigned alike;   /* of the fields, so many must be the same in neighbours */
+	bool has_rest;    /* further words follow, as many as there are */
 	struct {
 		const char *name; /* "": not worth telling */
 		enum kvms_type type;

@@ -209,8 +209,8 @@ kvmctl_history_progress(struct kvmctl_history *h, uint64_t done, uint64_t total)
 	if (!h->progress)
 		return;
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	run.nanoseconds = (uint64_t)(now.tv_sec - h->began.tv_sec) * 1000000000 + (uint64_t)now.tv_nsec -
-			  (uint64_t)h->began.tv_nsec;
+	run.nanoseconds =
+	    (uint64_t)(now.tv_sec - h->began.tv_sec) * 1000000000 + (uint64_t)now.tv_nsec - (uint64_t)h->began.tv_nsec;
 	if (run.nanoseconds / 100000000 == h->drawn)
 		return;
 	h->drawn = run.nanoseconds / 100000000;
@@ -237,8 +237,8 @@ enum kvmctl_status
 kvmctl_history_travel(struct kvmctl_history *h, uint64_t behind, uint64_t to, bool with_state,
 		      struct persist_travel **t)
 {
-	enum persist_status status = persist_travel_new(h->db, h->store, behind, to, with_state, rebuild_progress, h, t,
-							h->why, sizeof h->why);
+	enum persist_status status =
+	    persist_travel_new(h->db, h->store, behind, to, with_state, rebuild_progress, h, t, h->why, sizeof h->why);
 
 	return status == PERSIST_OK ? KVMCTL_OK : kvmctl_history_fail(h);
 }

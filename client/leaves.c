@@ -182,7 +182,8 @@ reach_of(const struct kvms_extent *run, uint64_t start)
 static bool
 reach_goes_on(const struct kvmctl_reach *a, const struct kvmctl_reach *b, uint64_t distance)
 {
-	return a->paddr + distance == b->paddr && a->prop == b->prop && a->level == b->level && a->tracked == b->tracked;
+	return a->paddr + distance == b->paddr && a->prop == b->prop && a->level == b->level &&
+	       a->tracked == b->tracked;
 }
 
 struct compare {

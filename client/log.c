@@ -16,17 +16,18 @@
 
 /* ---- The state behind a step ------------------------------------------------------------ */
 
-/* Put the state behind the step that "arg" names into the session. */
+/* Put the state behind the step that the call in "arg" names into the session. */
 static enum kvmctl_status
 open_state(struct kvmctl *k, struct kvmctl_session *session, void *arg)
 {
-	struct kvmctl_history h = { .k = k };
+	struct kvmctl_history h = { .k = NULL };
+	struct kvmctl *call = arg;
 	struct kvms *s = NULL;
 	uint64_t step = 0;
 
-	enum kvmctl_status status = kvmctl_history_open(k, &h);
+	enum kvmctl_status status = kvmctl_history_open(call, &h);
 	if (status == KVMCTL_OK)
-		status = kvmctl_history_step(&h, arg, &step);
+		status = kvmctl_history_step(&h, call->argv[0], &step);
 	if (status == KVMCTL_OK)
 		status = kvmctl_history_rebuild(&h, step, &s);
 	kvmctl_history_close(&h);
@@ -62,10 +63,11 @@ kvmctl_at(struct kvmctl *k)
 	if (is_one_request(asked.argc, asked.argv)) {
 		for (int i = 0; i < asked.argc; i++)
 			kvt_putf(&text, "%s%s", i > 0 ? " " : "", asked.argv[i]);
+		asked.command = NULL; /* as if the request had been the command */
 		asked.argc = 1;
 		asked.argv = &text.at;
 	}
-	status = kvmctl_exec_requests(&asked, open_state, k->argv[0]);
+	status = kvmctl_exec_requests(&asked, open_state, k);
 	kvt_buffer_free(&text);
 	return status;
 }

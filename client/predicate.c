@@ -78,7 +78,8 @@ split(const struct word *word, size_t *name, size_t *relation)
 		for (*relation = 0; *relation < sizeof relations / sizeof relations[0]; ++*relation) {
 			size_t size = strlen(relations[*relation].text);
 
-			if (*name + size <= word->size && memcmp(word->at + *name, relations[*relation].text, size) == 0)
+			if (*name + size <= word->size &&
+			    memcmp(word->at + *name, relations[*relation].text, size) == 0)
 				return true;
 		}
 	return false;
@@ -148,7 +149,8 @@ read_word(struct kvmctl_predicate *p, const struct word *word, bool behind_arrow
 	size_t name, relation;
 
 	if (!split(word, &name, &relation) || name == 0)
-		return wrong(p, word->at, "argument=value, or a comparison: field = != < <= > or >= value, without blanks");
+		return wrong(p, word->at,
+			     "argument=value, or a comparison: field = != < <= > or >= value, without blanks");
 	c->relation = relations[relation].relation;
 	if (!behind_arrow && c->relation == EQUAL &&
 	    field_find(p->row->args, p->row->args_count, word->at, name) >= 0) {

@@ -466,6 +466,7 @@ begin(struct persist *db, const char *store, uint64_t step, struct plan *plan, s
       struct persist_rebuilt *rebuilt, const struct report *r)
 {
 	uint64_t below = UINT64_MAX;
+	unsigned dropped = 0;
 
 	for (;;) {
 		enum persist_status status = plan_make(db, store, step, below, plan, r);
@@ -480,6 +481,8 @@ begin(struct persist *db, const char *store, uint64_t step, struct plan *plan, s
 				      sizeof rebuilt->aside_why);
 		if (status == PERSIST_OK)
 			return status;
+		if (status == PERSIST_ABSENT && dropped++ < 8)
+			continue; /* whoever writes has dropped it since it was found */
 		if (status != PERSIST_REFUSED)
 			return persist_report(r, status, "%s", rebuilt->aside_why);
 		if (rebuilt->aside < PERSIST_ASIDE)

@@ -8,7 +8,8 @@
 
 /* ---- What there is ----------------------------------------------------------------- */
 
-/* Two numbers out of the database, about "store" and, if the query has it, step ?2; *found = false if the first is NULL. */
+/* Two numbers out of the database, about "store" and, if the query has it, step ?2; *found = false if the first is
+ * NULL. */
 static enum persist_status
 numbers(struct persist *db, const char *query, const char *store, uint64_t step, uint64_t at[2], bool *found,
 	const struct report *r)
@@ -55,10 +56,11 @@ persist_history(struct persist *db, const char *store, struct persist_history *h
 	*history = (struct persist_history){ .has_journal = false };
 	enum persist_status status = version_check(db, &r);
 	if (status == PERSIST_OK)
-		status = numbers(db,
-				 "SELECT min(first), (SELECT last FROM journal WHERE store = ?1 ORDER BY first DESC LIMIT 1)"
-				 " FROM journal WHERE store = ?1",
-				 store, 0, steps, &history->has_journal, &r);
+		status =
+		    numbers(db,
+			    "SELECT min(first), (SELECT last FROM journal WHERE store = ?1 ORDER BY first DESC LIMIT 1)"
+			    " FROM journal WHERE store = ?1",
+			    store, 0, steps, &history->has_journal, &r);
 	if (status == PERSIST_OK)
 		status = numbers(db,
 				 "SELECT min(step), max(step) FROM snapshot WHERE store = ?1 AND step >= ?2"
@@ -91,13 +93,13 @@ struct piece {
 struct persist_travel {
 	struct persist *db;
 	char *store;
-	struct kvms *s;       /* NULL: without a state */
-	uint64_t position;    /* the last step that came */
+	struct kvms *s;    /* NULL: without a state */
+	uint64_t position; /* the last step that came */
 	uint64_t to;
 	struct piece piece;
-	size_t used;          /* bytes of the group at hand that are decoded */
-	uint64_t decoded;     /* the last step of it that is */
-	uint64_t time;        /* of that step */
+	size_t used;      /* bytes of the group at hand that are decoded */
+	uint64_t decoded; /* the last step of it that is */
+	uint64_t time;    /* of that step */
 	struct persist_record record;
 	struct bytes scratch[2];
 };

@@ -37,11 +37,11 @@ enum persist_status persist_history(struct persist *db, const char *store, struc
 /* One recorded step; valid until the next. */
 struct persist_step {
 	uint64_t number;
-	uint64_t time;              /* microseconds since 1970 */
-	uint64_t connection;        /* which one asked; 0: the daemon itself */
-	uint64_t restored;          /* step whose state was put back, or PERSIST_NO_STEP */
-	const struct kvms_op *op;   /* NULL: a state was put back */
-	struct kvms_outcome *out;   /* what it answered */
+	uint64_t time;            /* microseconds since 1970 */
+	uint64_t connection;      /* which one asked; 0: the daemon itself */
+	uint64_t restored;        /* step whose state was put back, or PERSIST_NO_STEP */
+	const struct kvms_op *op; /* NULL: a state was put back */
+	struct kvms_outcome *out; /* what it answered */
 };
 
 struct persist_travel; /* opaque */

@@ -186,7 +186,11 @@ int
 main(int argc, char **argv)
 {
 	struct recorder r = {
-		.target = { .apply = record, .inspect = inspect, .digest = digest, .config = config, .error = no_error },
+		.target = { .apply = record,
+			    .inspect = inspect,
+			    .digest = digest,
+			    .config = config,
+			    .error = no_error },
 		.store = "default",
 		.flush = 5,
 	};

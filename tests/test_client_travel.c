@@ -57,8 +57,8 @@ see_leaf(void *arg, const struct kvms_extent *run)
 
 	/* leaf by leaf, so that how runs are cut does not matter */
 	for (uint64_t i = 0; i < run->leaves; i++) {
-		uint64_t va = run->va + i * size, words[] = { va, run->paddr + i * size, run->level, run->prop,
-							      run->tracked };
+		uint64_t va = run->va + i * size,
+			 words[] = { va, run->paddr + i * size, run->level, run->prop, run->tracked };
 
 		if (va + (size - 1) < seen->start || va > seen->end)
 			continue;
@@ -187,7 +187,9 @@ Test(client_travel, watches_tell_every_change_and_no_other)
 			while (!kit_walk_draw(&w))
 				;
 			cr_assert_eq(kvms_apply(w.s, &w.op, &out), KVMS_DONE);
-			struct persist_step step = { .number = n, .restored = PERSIST_NO_STEP, .op = &w.op, .out = &out };
+			struct persist_step step = {
+				.number = n, .restored = PERSIST_NO_STEP, .op = &w.op, .out = &out
+			};
 
 			for (unsigned i = 0; i < WATCHES; i++) {
 				bool touched = kvmctl_watch_step(&watch[i], w.s, &step);
@@ -229,13 +231,14 @@ Test(client_travel, a_watch_sees_what_a_count_of_leaves_does_not)
 	kit_ok(s, "kvirt_split area=1 offset=0x200000");
 	kit_ok(s, "kvirt_split area=2 offset=0x1000");
 	cr_assert(kvmctl_watch_begin(&watch, KVMCTL_FRAME, 0x40005000, s));
-	cr_expect_not_null(strstr(watch.text.at, "mapped kernel:0xffffc00000005000 0x40005000 rw:wb 2M untracked"), "%s",
-			   watch.text.at);
+	cr_expect_not_null(strstr(watch.text.at, "mapped kernel:0xffffc00000005000 0x40005000 rw:wb 2M untracked"),
+			   "%s", watch.text.at);
 	struct kvms_op op = kit_op("kvirt_drop area=5");
 	cr_assert_eq(kvms_apply(s, &op, &out), KVMS_DONE);
 	cr_assert_eq(out.name, 0);
-	kit_see(s, "ok found=true paddr=0x40000000 start=0xffffc00000000000 end=0xffffc00000001000 level=1 prop=rw:wb "
-		   "tracked=false",
+	kit_see(s,
+		"ok found=true paddr=0x40000000 start=0xffffc00000000000 end=0xffffc00000001000 level=1 prop=rw:wb "
+		"tracked=false",
 		"translate va=0xffffc00000000000");
 	struct persist_step step = { .number = 3, .restored = PERSIST_NO_STEP, .op = &op, .out = &out };
 	cr_expect(kvmctl_watch_step(&watch, s, &step));
@@ -268,14 +271,17 @@ put_piece(void *arg, const struct kvmctl_piece *p)
 
 	(void)arg;
 	snprintf(pieces + size, sizeof pieces - size, "%s%" PRIu64 ":%" PRIx64 "-%" PRIx64 " ",
-		 p->is_before && p->is_after ? "~" : p->is_before ? "-" : "+", p->table, p->start, p->last);
+		 p->is_before && p->is_after ? "~"
+		 : p->is_before              ? "-"
+					     : "+",
+		 p->table, p->start, p->last);
 }
 
 Test(client_travel, differences_of_leaves_are_the_ranges_that_differ)
 {
 	struct kvmctl_leaves a = { 0 }, b = { 0 };
 
-	run_add(&a, 0, 0x1000, 0x1000, 4, 1);  /* its middle changes */
+	run_add(&a, 0, 0x1000, 0x1000, 4, 1);   /* its middle changes */
 	run_add(&a, 0, 0x10000, 0x20000, 2, 1); /* goes */
 	run_add(&a, 1, 0x200000, 0, 1, 2);      /* is split: the level differs */
 	run_add(&a, 3, 0x1000, 0x1000, 1, 1);   /* stays */
