@@ -74,7 +74,6 @@ static const struct kvmctl_command commands[] = {
 	  "its history keeps both, so that an undo can be undone.\n"
 	  "\tkvmctl undo 3\n",
 	  0, 0, 1, kvmctl_undo },
-	{ "at", "STEP REQUEST [key=value ...] | STEP 'REQUEST ...' ... | STEP -",
 	{ "at", "STEP REQUEST [key=value ...]",
 	  "ask the state behind any step of the past",
 	  "Makes the state of the store behind STEP again, from the nearest snapshot and the journal, and asks it: any "

@@ -19,9 +19,10 @@
 static enum kvmctl_status
 settle(struct kvmctl_session *s)
 {
-	/* the daemon has no request for it: what it holds is on the disk when its commit interval is over */
-	(void)s;
-	return KVMCTL_OK;
+	struct kvmp_request request = { .type = KVMP_SETTLE };
+	struct kvmp_response response;
+
+	return kvmctl_session_request(s, &request, &response);
 }
 
 /* The state directory of the daemon, in "dir". */

@@ -91,7 +91,6 @@ static enum kvt_status
 record(struct kvt_target *t, const struct kvms_op *op, struct kvms_outcome *out)
 {
 	struct recorder *r = (struct recorder *)t;
-	struct persist_image *image;
 
 	if (kvms_apply(r->s, op, out) != KVMS_DONE)
 		die("an operation was not done");
@@ -103,8 +102,7 @@ record(struct kvt_target *t, const struct kvms_op *op, struct kvms_outcome *out)
 	if (kvms_steps(r->s) % r->flush == 0)
 		persist_writer_flush(r->writer);
 	if (r->snapshot > 0 && kvms_steps(r->s) % r->snapshot == 0) {
-		must(r, persist_capture(r->s, &image, r->why, sizeof r->why));
-		if (!persist_writer_save(r->writer, r->store, image, NULL, NULL))
+		if (!persist_writer_save(r->writer, r->store, r->s, NULL, NULL))
 			die("no memory");
 		settle(r);
 	}
