@@ -299,6 +299,9 @@ static const enum kvmp_response_type answer_types[KVMP_REQUEST_TYPES] = {
 	[KVMP_SNAPSHOT_LIST] = KVMP_R_SNAPSHOTS,
 	[KVMP_SNAPSHOT_LOAD] = KVMP_R_STORE,
 	[KVMP_EXTENTS] = KVMP_R_EXTENTS,
+	[KVMP_UNDO] = KVMP_R_STORE,
+	[KVMP_SETTLE] = KVMP_R_DONE,
+	[KVMP_STORE_CLONE] = KVMP_R_STORE,
 };
 
 static bool
