@@ -96,6 +96,11 @@ kvmd_state_open(struct kvmd_state *state, const struct kvmd_options *o)
 	bool done = persist_open(state->dir, PERSIST_CREATE, &state->db, why, sizeof why) == PERSIST_OK;
 	if (done) {
 		persist_keep(state->db, o->keep_snapshots);
+		if (persist_torn(state->db) > 0)
+			kvmd_log(KVMD_WARNING,
+				 "%s: the journal's end was torn: %" PRIu64 " bytes behind the last whole group were "
+				 "dropped",
+				 state->dir, persist_torn(state->db));
 		done = persist_writer_start(state->db, state->durability, state->interval, &state->writer, why,
 					    sizeof why) == PERSIST_OK;
 	}

@@ -323,14 +323,14 @@ db_connect(const char *path, const char *shown, const char *query, struct persis
 	return PERSIST_OK;
 }
 
-/* Read every page. */
+/* Have SQLite check what it can. */
 static enum persist_status
-quick_check(struct persist *db, const struct report *r)
+sqlite_check(struct persist *db, const char *pragma, const struct report *r)
 {
 	sqlite3_stmt *statement;
 	bool row = false;
 
-	enum persist_status status = persist_db_prepare(db, &statement, r, "PRAGMA quick_check(1)");
+	enum persist_status status = persist_db_prepare(db, &statement, r, "PRAGMA %s", pragma);
 	if (status == PERSIST_OK)
 		status = persist_db_step(db, statement, &row, r);
 	if (status == PERSIST_OK) {
@@ -358,7 +358,10 @@ db_judge(struct persist *db, const struct report *r)
 	if (status == PERSIST_OK)
 		status = version_check(db->name, (uint32_t)version, r);
 	if (status == PERSIST_OK)
-		status = quick_check(db, r);
+		status = sqlite_check(db, "quick_check(1)", r);
+	/* a row that its index does not know would be lost without a word */
+	if (status == PERSIST_OK && version >= PERSIST_FORMAT_JOURNAL)
+		status = sqlite_check(db, "integrity_check(journal)", r);
 	if (status == PERSIST_OK && version == 1) /* without a journal: for reading, as if it had an empty one */
 		status = persist_db_exec(db,
 					 "CREATE TEMP TABLE unfinished(snapshot INTEGER PRIMARY KEY);"

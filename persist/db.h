@@ -36,6 +36,7 @@ struct persist {
 	char *name; /* as messages call it */
 	uint32_t application;
 	unsigned keep;
+	uint64_t torn; /* bytes that SQLite dropped from the log's end when it was opened */
 	bool read_only;
 	/*
 	 * Long writing stops now and then, with no transaction open, and calls this.

@@ -12,6 +12,7 @@
 #include "persist/row.h"
 #include "persist/schema.h"
 #include "persist/tables.h"
+#include "persist/wal.h"
 #include "trace/text.h"
 #include "trace/value.h"
 
@@ -206,9 +207,12 @@ snapshot_delete(struct persist *db, int64_t id, const struct report *r)
 	return status == PERSIST_OK ? unfinished_set(db, (uint64_t)id, false, r) : status;
 }
 
-/* Delete all snapshots of a store but the newest "keep" and the one its journal needs; *count = how many went. */
+/*
+ * Delete all snapshots of a store but the newest "keep" and, unless "first" goes
+ * too, the one its journal begins with; *count = how many went.
+ */
 static enum persist_status
-prune(struct persist *db, const char *name, unsigned keep, unsigned *count, const struct report *r)
+prune(struct persist *db, const char *name, unsigned keep, bool first, unsigned *count, const struct report *r)
 {
 	sqlite3_stmt *statement;
 	bool row = true;
@@ -217,9 +221,9 @@ prune(struct persist *db, const char *name, unsigned keep, unsigned *count, cons
 	/* the oldest is where the journal begins */
 	enum persist_status status = persist_db_prepare(
 	    db, &statement, r,
-	    "SELECT id FROM snapshot WHERE store = ?1 AND (%u = 0 OR NOT EXISTS (SELECT 1 FROM journal WHERE store = ?1)"
+	    "SELECT id FROM snapshot WHERE store = ?1 AND (%d OR NOT EXISTS (SELECT 1 FROM journal WHERE store = ?1)"
 	    " OR id > (SELECT min(id) FROM snapshot WHERE store = ?1)) ORDER BY id DESC LIMIT 1 OFFSET %u",
-	    keep, keep);
+	    first, keep);
 	if (status == PERSIST_OK)
 		(void)sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
 	while (status == PERSIST_OK) {
@@ -371,7 +375,7 @@ persist_write(struct persist *db, const char *name, const struct persist_image *
 		status = persist_db_exec(db, "BEGIN IMMEDIATE", &r);
 	if (status == PERSIST_OK) {
 		db->since_pause = 0;
-		status = prune(db, name, db->keep - 1, &count, &r);
+		status = prune(db, name, db->keep - 1, false, &count, &r);
 		if (status == PERSIST_OK)
 			status = entry_insert(db, &e, &r);
 		if (status == PERSIST_OK && db->pause != NULL)
@@ -434,7 +438,7 @@ persist_drop(struct persist *db, const char *name, char *why, size_t size)
 	enum persist_status status = persist_db_exec(db, "BEGIN IMMEDIATE", &r);
 	if (status != PERSIST_OK)
 		return status;
-	status = prune(db, name, 0, &count, &r);
+	status = prune(db, name, 0, true, &count, &r);
 	if (status == PERSIST_OK)
 		status = journal_delete(db, name, &count, &r);
 	status = persist_db_transaction_end(db, status, &r);
@@ -643,6 +647,7 @@ static enum persist_status
 state_open(const char *dir, const char *path, unsigned flags, struct persist **db, const struct report *r)
 {
 	bool read_only = (flags & PERSIST_READ_ONLY) != 0;
+	uint64_t torn = 0;
 	struct stat st;
 
 	if (stat(dir, &st) != 0)
@@ -650,7 +655,10 @@ state_open(const char *dir, const char *path, unsigned flags, struct persist **d
 				      "%s: %s", dir, strerror(errno));
 	if (!S_ISDIR(st.st_mode))
 		return persist_report(r, PERSIST_FAILED, "%s: not a directory", dir);
-	enum persist_status status = open_checked(path, read_only, db, r);
+	/* who only reads does so beside a daemon that writes: then the end is on its way */
+	enum persist_status status = read_only ? PERSIST_OK : persist_wal_judge(path, &torn, r);
+	if (status == PERSIST_OK)
+		status = open_checked(path, read_only, db, r);
 	if (status == PERSIST_ABSENT && (flags & PERSIST_CREATE) != 0 && !read_only) {
 		status = state_create(dir, path, r);
 		if (status == PERSIST_OK)
@@ -666,9 +674,20 @@ state_open(const char *dir, const char *path, unsigned flags, struct persist **d
 		status = persist_db_settle(*db, r);
 	if (status == PERSIST_OK && !read_only)
 		status = unfinished_delete(*db, r);
-	if (status != PERSIST_OK)
+	if (status != PERSIST_OK) {
 		persist_close(db);
-	return status;
+		return status;
+	}
+	(*db)->torn = torn;
+	if (torn > 0)
+		log_empty(*db); /* or the same bytes would be found torn again */
+	return PERSIST_OK;
+}
+
+uint64_t
+persist_torn(const struct persist *db)
+{
+	return db->torn;
 }
 
 enum persist_status

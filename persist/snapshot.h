@@ -62,7 +62,8 @@ struct persist; /* opaque: an open kvmstore.db */
  *    caller's matter; other readers are fine
  * => gives *db, ended by persist_close()
  * => fails with PERSIST_ABSENT (no kvmstore.db, and PERSIST_CREATE not given),
- *    PERSIST_REFUSED (the file is left as it was, byte for byte),
+ *    PERSIST_REFUSED (the file is left as it was, byte for byte; also if its
+ *    log lacks what was on the disk before: persist/wal.h),
  *    PERSIST_BUSY, PERSIST_FAILED; *db is NULL then
  * => reads the whole file once, to find damage now and not in the middle of work
  */
@@ -70,6 +71,12 @@ enum persist_status persist_open(const char *dir, unsigned flags, struct persist
 
 /* End an open database: takes it and sets the caller's pointer to NULL.  NULL is fine. */
 void persist_close(struct persist **db);
+
+/*
+ * Bytes at the end of the journal that were no whole group when the database
+ * was opened for writing, and are gone: work that a crash cut short.
+ */
+uint64_t persist_torn(const struct persist *db);
 
 /* Keep the newest "count" snapshots of each store, at least 1.  2 unless told. */
 void persist_keep(struct persist *db, unsigned count);

@@ -288,14 +288,17 @@ dk_state_bytes(void)
 	while ((e = readdir(dir)) != NULL) {
 		uint64_t h = UINT64_C(0xcbf29ce484222325);
 		char path[400];
+		struct stat st;
 		FILE *file;
 
 		/* locks say nothing; the index of the log is made again from it whenever it is opened */
 		if (e->d_name[0] == '.' || strstr(e->d_name, ".lock") != NULL || strstr(e->d_name, "-shm") != NULL)
 			continue;
+		snprintf(path, sizeof path, "%s/%s", dk_state, e->d_name);
+		if (stat(path, &st) != 0 || st.st_size == 0)
+			continue; /* an empty log is none */
 		for (const char *p = e->d_name; *p != '\0'; p++)
 			h = (h ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
-		snprintf(path, sizeof path, "%s/%s", dk_state, e->d_name);
 		file = fopen(path, "r");
 		if (file != NULL) {
 			for (int c; (c = getc(file)) != EOF;)
