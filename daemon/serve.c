@@ -1041,6 +1041,17 @@ serve_store_list(const struct call *call)
 	call->response->stores.count = stores->count;
 }
 
+/* True unless the disk takes nothing; else refuses, at once and not when the writer has tried for a while. */
+static bool
+disk_writes(const struct call *call, const char *name, const char *what)
+{
+	const struct kvmd_state *state = &call->server->state;
+
+	if (state->failing)
+		refuse(call, KVMP_ERROR_STATE, "store \"%s\" is not %s: %s", name, what, state->why);
+	return !state->failing;
+}
+
 /* True if a store of that name may be added; else refuses. */
 static bool
 store_may_be_added(const struct call *call, const char *name)
@@ -1053,12 +1064,12 @@ store_may_be_added(const struct call *call, const char *name)
 		refuse(call, KVMP_ERROR_LIMIT, "there are %zu stores, as many as this daemon takes (--max-stores)",
 		       stores->count);
 	else
-		return true;
+		return disk_writes(call, name, "made");
 	return false;
 }
 
-/* Add and keep a new store, and answer; takes the model. */
-static void
+/* Add and keep a new store, and answer; takes the model.  True if it is there. */
+static bool
 store_add(const struct call *call, const char *name, struct kvms *model)
 {
 	struct kvmd_stores *stores = &call->server->stores;
@@ -1068,14 +1079,15 @@ store_add(const struct call *call, const char *name, struct kvms *model)
 	if (store == NULL) {
 		kvms_free(&model);
 		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for a store");
-		return;
+		return false;
 	}
 	if (!kvmd_state_keep(&call->server->state, store, why, sizeof why)) {
 		kvmd_stores_drop(stores, store);
 		refuse(call, KVMP_ERROR_STATE, "store \"%s\" is not made: %s", name, why);
-		return;
+		return false;
 	}
 	answer_store(call, store);
+	return true;
 }
 
 static void
@@ -1093,8 +1105,8 @@ serve_store_create(const struct call *call)
 		       why.key < 0 ? "" : kvms_store_row()->args[why.key].name, why.key < 0 ? "" : ": ", why.text);
 		return;
 	}
-	kvmd_log(KVMD_INFO, "created store \"%s\"", name);
-	store_add(call, name, model);
+	if (store_add(call, name, model))
+		kvmd_log(KVMD_INFO, "created store \"%s\"", name);
 }
 
 static void
@@ -1114,8 +1126,8 @@ serve_store_clone(const struct call *call)
 		refuse(call, KVMP_ERROR_STATE, "store \"%s\" is not made: %s", name, why);
 		return;
 	}
-	kvmd_log(KVMD_INFO, "store \"%s\" begins as \"%s\" at step %" PRIu64, name, store->name, step);
-	store_add(call, name, model);
+	if (store_add(call, name, model))
+		kvmd_log(KVMD_INFO, "store \"%s\" begins as \"%s\" at step %" PRIu64, name, store->name, step);
 }
 
 static void
@@ -1131,6 +1143,8 @@ serve_store_drop(const struct call *call)
 		refuse(call, KVMP_ERROR_INVALID, "store \"%s\" cannot be dropped", store->name);
 		return;
 	}
+	if (!disk_writes(call, store->name, "dropped"))
+		return;
 	if (!kvmd_state_forget(&server->state, store, why, sizeof why)) {
 		refuse(call, KVMP_ERROR_STATE, "store \"%s\" is not dropped: %s", store->name, why);
 		return;
