@@ -411,7 +411,7 @@ kvmd_state_forget(struct kvmd_state *state, struct kvmd_store *store, char *why,
 
 /* Put a store into the state it had behind "step", which is in "model". */
 static bool
-put_back(struct kvmd_state *state, struct kvmd_store *store, struct kvms *model, uint64_t step, char *why, size_t size)
+put_back(struct kvmd_store *store, struct kvms *model, uint64_t step, char *why, size_t size)
 {
 	if (store->journal != NULL) {
 		if (persist_stream_last(store->journal) != kvms_steps(store->model)) {
@@ -426,8 +426,8 @@ put_back(struct kvmd_state *state, struct kvmd_store *store, struct kvms *model,
 			return false;
 		}
 	}
+	/* not flushed here: its answer waits for the number of the next flush, which must hold it */
 	kvmd_store_replace(store, model);
-	kvmd_state_flush(state, NULL);
 	kvmd_log(KVMD_INFO, "store \"%s\" put back to step %" PRIu64 ", digest 0x%016" PRIx64, store->name, step,
 		 kvms_digest(model));
 	return true;
@@ -442,7 +442,7 @@ kvmd_state_load(struct kvmd_state *state, struct kvmd_store *store, uint64_t id,
 	if (no_state(state, why, size) || !kvmd_state_settle(state, why, size))
 		return false;
 	if (persist_load(state->db, store->name, id, &model, &snapshot, why, size) != PERSIST_OK ||
-	    !put_back(state, store, model, snapshot.step, why, size))
+	    !put_back(store, model, snapshot.step, why, size))
 		return false;
 	if (store->journal == NULL)
 		saved(store, &snapshot);
@@ -482,7 +482,7 @@ kvmd_state_undo(struct kvmd_state *state, struct kvmd_store *store, uint64_t ste
 	}
 	if (!kvmd_state_at(state, store, now - steps, &model, why, size))
 		return false;
-	return put_back(state, store, model, now - steps, why, size);
+	return put_back(store, model, now - steps, why, size);
 }
 
 /* ---- Steps ----------------------------------------------------------------------------- */
