@@ -35,6 +35,7 @@ TAILQ_HEAD(portions, portion);
 struct job {
 	STAILQ_ENTRY(job) link;
 	char *store;
+	uint64_t after;              /* not before this flush is written */
 	struct persist_image *image; /* save it; NULL = forget the store */
 	struct persist_writer *writer;
 	struct persist_picture *picture; /* where the image will come from */
@@ -364,9 +365,10 @@ run(void *arg)
 				wait_until(w, &deadline);
 			continue;
 		}
-		if (!STAILQ_EMPTY(&w->jobs))
+		/* a job may have come with steps of its own while others were written */
+		if (!STAILQ_EMPTY(&w->jobs) && STAILQ_FIRST(&w->jobs)->after <= w->written)
 			job_do(w);
-		else if (w->stop && TAILQ_EMPTY(&w->waiting))
+		else if (STAILQ_EMPTY(&w->jobs) && w->stop && TAILQ_EMPTY(&w->waiting))
 			break;
 	}
 	pthread_mutex_unlock(&w->lock);
@@ -694,6 +696,7 @@ job_queue(struct persist_writer *w, struct job *job)
 	if (job == NULL)
 		return NULL;
 	persist_writer_flush(w);
+	job->after = w->flushed;
 	pthread_mutex_lock(&w->lock);
 	STAILQ_INSERT_TAIL(&w->jobs, job, link);
 	pthread_cond_signal(&w->work);

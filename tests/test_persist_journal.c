@@ -7,7 +7,9 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -197,6 +199,61 @@ Test(journal, goes_on_after_a_state_was_put_back)
 	kvms_free(&s);
 	cr_assert_eq(persist_rebuild(w.db, "s", rebuilt.last + 1, NULL, NULL, &s, &rebuilt, WHY), PERSIST_ABSENT);
 	cr_assert_not_null(strstr(why, "has not come to step"), "%s", why);
+	world_close(&w);
+}
+
+/* Look, as another program, at what is in the database at each moment. */
+static void *
+never_ahead(void *arg)
+{
+	atomic_int *state = arg; /* 0 go on, 1 end, 2 the snapshot was there first */
+	sqlite3_stmt *look;
+	char path[100];
+	sqlite3 *db;
+
+	snprintf(path, sizeof path, "%s/kvmstore.db", dir);
+	cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+	cr_assert_eq(sqlite3_prepare_v2(db,
+					"SELECT (SELECT max(step) FROM snapshot) > "
+					"(SELECT coalesce(max(last), 0) FROM journal)",
+					-1, &look, NULL),
+		     SQLITE_OK);
+	while (atomic_load(state) == 0) {
+		if (sqlite3_step(look) == SQLITE_ROW && sqlite3_column_int(look, 0) != 0)
+			atomic_store(state, 2);
+		sqlite3_reset(look);
+	}
+	sqlite3_finalize(look);
+	sqlite3_close(db);
+	return NULL;
+}
+
+/* A snapshot that is there before the steps it holds would leave a gap behind if the daemon died. */
+Test(journal, is_never_behind_a_snapshot)
+{
+	static atomic_int state;
+	static struct world w;
+	pthread_t watcher;
+
+	world_open(&w, 0, 5, PERSIST_DURABILITY_FULL);
+	cr_assert_eq(pthread_create(&watcher, NULL, never_ahead, &state), 0);
+	for (uint64_t i = 0, count = kit_scaled(400) + 20; i < count && atomic_load(&state) == 0; i++) {
+		struct persist_image *image;
+
+		for (unsigned k = 0; k < 4; k++) {
+			world_step(&w);
+			persist_writer_flush(w.writer); /* the thread is at work on the first when the last comes */
+		}
+		cr_assert_eq(persist_capture(w.walk.s, &image, WHY), PERSIST_OK);
+		cr_assert(persist_writer_save(w.writer, "s", image, NULL, NULL));
+		if (i % 7 == 0)
+			world_settle(&w);
+	}
+	world_settle(&w);
+	int expected = 0;
+	atomic_compare_exchange_strong(&state, &expected, 1);
+	pthread_join(watcher, NULL);
+	cr_assert_eq(atomic_load(&state), 1, "a snapshot was written before the steps it holds");
 	world_close(&w);
 }
 
