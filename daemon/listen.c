@@ -47,6 +47,19 @@ default_directory_make(const char *path)
 		kvmd_log(KVMD_WARNING, "cannot make %s: %s", directory, strerror(errno));
 }
 
+#define PATIENCE_MS 1000u /* with a child of a daemon that was killed, which lets go as soon as it gets to run */
+
+bool
+kvmd_lock(int fd)
+{
+	for (unsigned ms = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; ms++) {
+		if (ms == PATIENCE_MS)
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
 static bool
 lock_take(struct kvmd_listener *l)
 {
@@ -61,7 +74,7 @@ lock_take(struct kvmd_listener *l)
 			 path, strerror(errno));
 		return false;
 	}
-	if (flock(l->lock, LOCK_EX | LOCK_NB) != 0) {
+	if (!kvmd_lock(l->lock)) {
 		kvmd_log(KVMD_ERROR, "another kvmstored listens on %s; stop that one, or use another --listen PATH",
 			 l->path);
 		return false;
@@ -85,13 +98,18 @@ stale_remove(const struct kvmd_listener *l, const struct sockaddr_un *address)
 			 l->path);
 		return false;
 	}
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0) {
-		kvmd_log(KVMD_ERROR, "cannot make a socket: %s", strerror(errno));
-		return false;
+	for (unsigned ms = 0;; ms += 10) {
+		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (fd < 0) {
+			kvmd_log(KVMD_ERROR, "cannot make a socket: %s", strerror(errno));
+			return false;
+		}
+		error = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ? 0 : errno;
+		close(fd);
+		if (error != 0 || ms >= PATIENCE_MS)
+			break;
+		usleep(10000);
 	}
-	error = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ? 0 : errno;
-	close(fd);
 	if (error != ECONNREFUSED) {
 		kvmd_log(KVMD_ERROR,
 			 "the socket %s is in use%s%s; stop who listens there, or use another --listen PATH", l->path,

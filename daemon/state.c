@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "daemon/listen.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "proto/address.h"
@@ -58,7 +58,7 @@ dir_lock(struct kvmd_state *state)
 			 path, strerror(errno), (unsigned)geteuid());
 		return false;
 	}
-	if (flock(state->lock, LOCK_EX | LOCK_NB) != 0) {
+	if (!kvmd_lock(state->lock)) {
 		n = read(state->lock, text, sizeof text - 1);
 		text[n > 0 ? n : 0] = '\0';
 		text[strcspn(text, "\n")] = '\0';

@@ -753,6 +753,7 @@ persist_writer_save(struct persist_writer *w, const char *store, struct kvms *s,
 	if (job == NULL)
 		return false;
 	persist_writer_flush(w);
+	job->after = w->flushed;
 	if (picture_begin(w, job, s))
 		return true;
 	if (persist_capture(s, &job->image, job->why, sizeof job->why) == PERSIST_OK) {

@@ -176,6 +176,7 @@ dk_start(const char *first, ...)
 {
 	va_list more;
 
+	(void)unlink(dk_socket); /* so that nobody takes the socket of one that was killed for the new one's */
 	va_start(more, first);
 	pid_t pid = spawn(first, more);
 	va_end(more);
