@@ -114,7 +114,8 @@ Test(history, loading_a_snapshot_is_one_more_step)
 	cr_assert_str_eq(dk_step(c, "frame_alloc"), "ok frame=1 paddr=0x0");
 	stepped();
 	dk_request(c, (struct kvmp_request){ .type = KVMP_SNAPSHOT_SAVE });
-	cr_assert_str_eq(dk_step(c, "kvirt_reserve area_size=0x4000"), "ok area=1 start=0xffffdfffffffc000 end=0xffffe00000000000");
+	cr_assert_str_eq(dk_step(c, "kvirt_reserve area_size=0x4000"),
+			 "ok area=1 start=0xffffdfffffffc000 end=0xffffe00000000000");
 	stepped();
 	dk_request(c, (struct kvmp_request){ .type = KVMP_SNAPSHOT_LOAD });
 	stepped();
