@@ -10,6 +10,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Say what is wrong and end the session. */
 static enum kvmctl_status
@@ -310,6 +311,21 @@ kvmctl_store_list(struct kvmctl *k)
 	return done(&s, status);
 }
 
+/* Ask whoever is at the terminal; a script means what it says, and so does --yes. */
+static bool
+drop_is_meant(const struct kvmctl *k)
+{
+	char answer[8];
+
+	if (k->option[OPTION_yes] != NULL || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
+		return true;
+	fprintf(stderr, "drop store \"%s\" with its snapshots and its history? There is no way back. [y/N] ", k->argv[0]);
+	if (fgets(answer, sizeof answer, stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y'))
+		return true;
+	fprintf(stderr, "it stays\n");
+	return false;
+}
+
 enum kvmctl_status
 kvmctl_store_drop(struct kvmctl *k)
 {
@@ -320,6 +336,8 @@ kvmctl_store_drop(struct kvmctl *k)
 
 	if (!needs_daemon(k))
 		return KVMCTL_USAGE;
+	if (!drop_is_meant(k))
+		return KVMCTL_NOT_OK;
 	status = kvmctl_session_connect(k, &s, NULL);
 	request.store.name = k->argv[0];
 	if (status == KVMCTL_OK)

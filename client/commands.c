@@ -54,8 +54,10 @@ static const struct kvmctl_command commands[] = {
 	  "What would have happened: the new store goes its own way, with a history of its own.  STEP needs a journal.\n"
 	  "\tkvmctl store clone what-if 1200\n",
 	  0, 1, 2, kvmctl_store_clone },
-	{ "store drop", "NAME", "end a store of the daemon, and its snapshots",
-	  "There is no way back.  The store \"default\" cannot be dropped.\n", 0, 1, 1, kvmctl_store_drop },
+	{ "store drop", "NAME", "end a store of the daemon, its snapshots and its history",
+	  "There is no way back: on a terminal it asks first, unless --yes is given.  The store \"default\" cannot be "
+	  "dropped.\n",
+	  OPT(yes), 1, 1, kvmctl_store_drop },
 	{ "snapshot save", "[FILE]", "save the store in the daemon's directory, or in FILE",
 	  "Without FILE the daemon saves the store in its state directory.  FILE goes with --embedded: the store of "
 	  "this call is saved there.\n"
