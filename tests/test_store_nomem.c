@@ -404,6 +404,39 @@ double_buckets(enum kvms_check check)
 	script_free();
 }
 
+/* The buckets double at the end of a group: without memory for it all of its steps are undone. */
+Test(no_memory, at_the_end_of_a_group_undoes_all_of_it)
+{
+	struct kvms *s = kit_new(CONFIG);
+	struct kvms_outcome out = { .name = O_ok };
+
+	kit_ok(s, "frame_from_unused paddr=0x1000");
+	for (unsigned k = 2; k <= 70; k++)
+		kit_ok(s, "frame_clone frame=1");
+	kit_ok(s, "kvirt_reserve_at start=0x%" PRIx64 " area_size=0x100000", KIT_VMALLOC);
+	say_map_frames("kvirt_map_frames_into", 1, KIT_VMALLOC, 1, 35);
+	say_map_frames("kvirt_map_frames_into", 1, KIT_VMALLOC + 35 * PAGE, 36, 35);
+	uint64_t visible = kit_visible(s), steps = kvms_steps(s);
+
+	for (unsigned last = 0; last < 2; last++) {
+		kvms_group_begin(s);
+		for (unsigned i = 0; i < 2; i++) {
+			cr_assert_eq(kvms_apply(s, &script[i], &out), KVMS_DONE);
+			cr_assert_eq(out.name, O_ok, "%s", kit_outcome(out.name));
+		}
+		arm(last == 0 ? 1 : 0);
+		bool kept = kvms_group_end(s, true);
+		cr_assert_eq(disarm(), last == 0);
+		cr_assert_eq(kept, last == 1);
+		cr_assert_eq(kit_visible(s) == visible, last == 0);
+		cr_assert_eq(kvms_steps(s), steps + 2 * last);
+		kit_sound(s);
+	}
+	kvms_outcome_free(&out);
+	kvms_free(&s);
+	script_free();
+}
+
 Test(no_memory, for_more_buckets_keeps_the_digest)
 {
 	double_buckets(KVMS_CHECK_TOUCHED);

@@ -73,6 +73,50 @@ Test(undo, a_store_with_many_dry_runs_becomes_the_same_as_one_without)
 	kvms_free(&plain);
 }
 
+/* ---- Groups ------------------------------------------------------------------------------------ */
+
+/* Random steps in groups: kept they are what single steps are, undone they never were; refused ones among them. */
+Test(undo, a_group_of_steps_is_kept_or_goes_back_whole)
+{
+	for (unsigned world = 0; world < kit_worlds_count; world++) {
+		struct kvms_outcome out = { .name = O_ok }, single = { .name = O_ok };
+		struct kit_random r = { world };
+		struct kit_walk w;
+		struct kvms *plain = kit_new("%s", kit_worlds[world].config);
+
+		kit_walk_init(&w, NULL, world, 70 + world);
+		kvms_set_check(w.s, KVMS_CHECK_FULL, 3);
+		for (uint64_t i = kit_scaled(120); i > 0; i--) {
+			bool keep = kit_below(&r, 3) > 0;
+			uint64_t visible = kit_visible(w.s), steps = kvms_steps(w.s);
+
+			kvms_group_begin(w.s);
+			for (uint64_t k = kit_below(&r, 20); k > 0; k--) {
+				(void)kit_walk_draw(&w);
+				enum kvms_status status = kvms_apply(w.s, &w.op, &out);
+				cr_assert_neq(status, KVMS_BROKEN, "%s", kit_fired(kvms_broken(w.s)));
+				if (!keep)
+					continue;
+				cr_assert_eq(kvms_apply(plain, &w.op, &single), status);
+				cr_assert(status != KVMS_DONE || same_outcome(&out, &single));
+			}
+			cr_assert(kvms_group_end(w.s, keep));
+			if (!keep) {
+				cr_assert_eq(kit_visible(w.s), visible);
+				cr_assert_eq(kvms_steps(w.s), steps);
+			}
+			cr_assert_eq(kvms_digest(w.s), kvms_digest(plain));
+		}
+		cr_assert_eq(kit_visible(w.s), kit_visible(plain));
+		cr_assert_eq(kvms_steps(w.s), kvms_steps(plain));
+		kit_sound(w.s);
+		kvms_outcome_free(&out);
+		kvms_outcome_free(&single);
+		kvms_free(&w.s);
+		kvms_free(&plain);
+	}
+}
+
 /* ---- Large steps ------------------------------------------------------------------------------ */
 
 Test(undo, a_step_of_tens_of_thousands_of_changes_goes_back_whole)
