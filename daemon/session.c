@@ -253,7 +253,7 @@ wait_begin(struct kvmd_session *s, uint32_t ms)
 {
 	s->waiting = true;
 	s->sent_all = false;
-	s->until = monotonic_ms() + ms;
+	s->until = monotonic_ms() + ms + 1; /* the clock is cut to milliseconds: not too early */
 	if (s->closed == NULL)
 		s->closed = event_new(s->all->base, s->fd, EV_CLOSED, on_closed, s);
 	if (s->closed != NULL)

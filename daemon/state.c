@@ -530,8 +530,10 @@ snapshots_due(struct kvmd_state *state, struct kvmd_stores *stores)
 		struct kvmd_store *store = stores->at[i];
 		uint64_t from = store->saved ? store->saved_step : 0;
 
-		if (store->saving || store->broken[0] != '\0' || kvms_steps(store->model) - from < state->snapshot_every)
+		if (store->saving || store->broken[0] != '\0' || kvms_steps(store->model) < store->save_after ||
+		    kvms_steps(store->model) - from < state->snapshot_every)
 			continue;
+		store->save_after = kvms_steps(store->model) + state->snapshot_every / 10 + 1;
 		if (!persist_writer_save(state->writer, store->name, store->model, on_saved, kvmd_store_get(store))) {
 			kvmd_store_put(store);
 			kvmd_log_limited(KVMD_WARNING, "store \"%s\": no snapshot: no memory left", store->name);

@@ -34,6 +34,7 @@ struct kvmd_store {
 	uint64_t saved_step; /* of the newest snapshot, if saved */
 	uint64_t saved_digest;
 	bool saving;                    /* one is being written */
+	uint64_t save_after;            /* one that failed is not tried again before this step */
 	struct persist_stream *journal; /* NULL: none is kept */
 	struct kvmd_owners owners;    /* of its cursors */
 	struct kvmd_wait_queue waits; /* opens that wait; see daemon/waits.h */
