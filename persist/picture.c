@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define PATIENCE_MS 120000u /* then the child is taken for stuck */
+
 struct persist_picture {
 	pid_t child;
 	int file;
@@ -144,6 +146,11 @@ persist_picture_begin(struct kvms *s, struct persist_picture **picture, const st
 	pid_t self = getpid();
 
 	*picture = NULL;
+#ifdef __SANITIZE_ADDRESS__
+	/* its allocator does not survive the fork of a process with threads, as that of the C library does */
+	free(p);
+	return persist_report(r, PERSIST_FAILED, "no picture of the store is taken under the sanitizer");
+#endif
 	if (p == NULL)
 		return persist_report(r, PERSIST_FAILED, "no memory left for a picture of the store");
 	p->file = memfd_create("kvmstore-picture", MFD_CLOEXEC);
@@ -170,8 +177,11 @@ persist_picture_end(struct persist_picture **picture, struct persist_image **ima
 
 	*picture = NULL;
 	*image = NULL;
-	while (waitpid(p->child, &status, 0) < 0 && errno == EINTR)
-		;
+	for (unsigned ms = 0; waitpid(p->child, &status, WNOHANG) == 0; ms++) {
+		if (ms == PATIENCE_MS)
+			kill(p->child, SIGKILL);
+		usleep(1000);
+	}
 	bool done = WIFEXITED(status) && WEXITSTATUS(status) == 0 && lseek(p->file, 0, SEEK_SET) == 0;
 
 	if (done) {
