@@ -903,7 +903,8 @@ Test(daemon, full_disk_is_told_and_nothing_is_lost)
 	cr_assert(logged("not saved"));
 	pid = start("--state-dir", state_path, NULL);
 	c = connect_to(NULL);
-	cr_assert(alloc_frame(c) == 2);
+	/* what was there before; of what came, as much as had found room */
+	cr_assert(alloc_frame(c) >= 2);
 	kvmctl_disconnect(&c);
 	cr_assert(stop(pid) == 0);
 }
