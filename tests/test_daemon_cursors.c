@@ -677,7 +677,7 @@ Test(cursors, batch_does_not_wait)
 {
 	uint64_t cursor = opened(1, 0, 4096), steps;
 	struct kvms_op ops[3];
-	struct kvmp_request r = { .type = KVMP_BATCH, .batch = { ops, 3, false } };
+	struct kvmp_request r = { .type = KVMP_BATCH, .batch = { ops, 3, false, false } };
 	struct kvmp_response answer;
 
 	waits(2, 0, 4 * MIB);

@@ -192,7 +192,7 @@ Test(serve, batch_applies_all_or_stops_where_told)
 {
 	const struct kvms_row *row = kvms_op_find("frame_from_unused");
 	struct kvms_op ops[4];
-	struct kvmp_request r = { .type = KVMP_BATCH, .batch = { ops, 4, false } };
+	struct kvmp_request r = { .type = KVMP_BATCH, .batch = { ops, 4, false, false } };
 	static const uint64_t paddr[4] = { 0x1000, 0x1000, 0x2000, 0x3000 };
 
 	for (unsigned i = 0; i < 4; i++) {
@@ -386,7 +386,7 @@ Test(serve, broken_law_stops_writes_but_not_reads)
 Test(serve, broken_law_ends_a_batch)
 {
 	struct kvms_op ops[3];
-	struct kvmp_request r = { .type = KVMP_BATCH, .batch = { ops, 3, false } };
+	struct kvmp_request r = { .type = KVMP_BATCH, .batch = { ops, 3, false, false } };
 
 	op("frame_from_unused", 1, (uint64_t[]){ 0x1000 });
 	client.store->model->slot[1].kind = KIND_NODE;

@@ -981,7 +981,7 @@ Test(codec, too_many_addresses_or_operations_are_refused)
 	assert_refused(row, message(), message_size(), "addresses");
 	for (unsigned i = 0; i <= KVMP_BATCH_MAX; i++)
 		ops[i] = random_op(row);
-	in = (struct kvmp_request){ .id = 42, .type = KVMP_BATCH, .batch = { ops, KVMP_BATCH_MAX + 1, false } };
+	in = (struct kvmp_request){ .id = 42, .type = KVMP_BATCH, .batch = { ops, KVMP_BATCH_MAX + 1, false, false } };
 	encode_request(&in);
 	assert_refused(row, message(), message_size(), "operations");
 	free(va);
