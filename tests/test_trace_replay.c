@@ -107,7 +107,7 @@ expect_run(const char *lines, bool keep_going, enum kvt_result result, const cha
 	played_free(&played);
 }
 
-/* The kernel side's example of the catalogue. */
+/* The worked example of the kernel side. */
 static const char example[] =
     "kvmtrace 1\n"
     "store vmalloc=[0xffffc90000000000..0xffffe90000000000,0xffffffffc0000000..0xffffffffff000000]\n"
@@ -141,7 +141,7 @@ static const char example[] =
     "expect inv=ok\n"
     "expect digest=0x98fb2168a194272d\n";
 
-Test(replay, the_example_of_the_catalogue_passes)
+Test(replay, the_worked_example_passes)
 {
 	struct play play = { 0 };
 	struct played played = play_text(&play, example);
