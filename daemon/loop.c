@@ -102,6 +102,7 @@ loop_turn(struct loop *loop)
 		if (event_base_loop(loop->base, EVLOOP_ONCE) != 0)
 			return false;
 		kvmd_state_flush(&loop->server->state, &loop->server->stores);
+		loop->server->stepped = false; /* or an answer would wait for a flush that has been */
 	} while (!event_base_got_break(loop->base));
 	return true;
 }

@@ -1374,6 +1374,45 @@ Test(daemon, wait_ends_when_its_time_is_over)
 	cr_assert(stop(pid) == 0);
 }
 
+/* An answer that is no step waits for no journal, though there was a step of somebody else since it was asked for. */
+Test(daemon, answer_without_a_step_does_not_wait_for_the_journal)
+{
+	pid_t pid = start("--state-dir", state_path, "--durability", "full", NULL);
+	struct kvmctl_connection *a = connect_to(NULL);
+	struct kvmp_request wide = { .id = 2, .type = KVMP_OP, .wait_ms = 60000 };
+	struct kvmp_buffer b = { 0 }, c = { 0 }, answers = { 0 };
+	struct kvmp_response r;
+	unsigned long before;
+	int first = raw_connect(), second = raw_connect();
+
+	apply_op(a, "vm_space_new", 0);
+	cr_assert(open_now(a, 0) == 1);
+	kvms_op_init(&wide.op, kvms_op_find("cursor_open"));
+	wide.op.arg[0] = 1;
+	wide.op.arg[2] = 0x40000000;
+	append_hello(&b);
+	append(&b, &wide); /* waits for the first cursor */
+	send_all(first, b.data + b.start, kvmp_buffer_size(&b));
+	wait_waiting(a, 1);
+	before = ms_now();
+	append_hello(&c);
+	append_open(&c, 2, 0x800000, 300); /* is free, but behind the wide one */
+	send_all(second, c.data + c.start, kvmp_buffer_size(&c));
+	wait_waiting(a, 2);
+	alloc_frame(a);
+	cr_assert(next_response(second, &answers, &r) && r.id == 1);
+	cr_assert(next_response(second, &answers, &r) && r.id == 2);
+	cr_assert(r.answer.held_back && !r.answer.has_step);
+	cr_assert(ms_now() - before >= 300 && ms_now() - before < 5000, "%lu ms", ms_now() - before);
+	close(first);
+	close(second);
+	kvmctl_disconnect(&a);
+	kvmp_buffer_free(&b);
+	kvmp_buffer_free(&c);
+	kvmp_buffer_free(&answers);
+	cr_assert(stop(pid) == 0);
+}
+
 Test(daemon, client_that_has_sent_all_and_goes_is_noticed_while_it_waits)
 {
 	pid_t pid = start("--log-level", "debug", NULL);
