@@ -4,12 +4,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "daemon/lock.h"
 #include "daemon/log.h"
 #include "proto/address.h"
 
@@ -45,19 +45,6 @@ default_directory_make(const char *path)
 	*strrchr(directory, '/') = '\0';
 	if (mkdir(directory, 0755) != 0 && errno != EEXIST)
 		kvmd_log(KVMD_WARNING, "cannot make %s: %s", directory, strerror(errno));
-}
-
-#define PATIENCE_MS 1000u /* with a child of a daemon that was killed, which lets go as soon as it gets to run */
-
-bool
-kvmd_lock(int fd)
-{
-	for (unsigned ms = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; ms++) {
-		if (ms == PATIENCE_MS)
-			return false;
-		usleep(1000);
-	}
-	return true;
 }
 
 static bool
@@ -106,7 +93,7 @@ stale_remove(const struct kvmd_listener *l, const struct sockaddr_un *address)
 		}
 		error = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ? 0 : errno;
 		close(fd);
-		if (error != 0 || ms >= PATIENCE_MS)
+		if (error != 0 || ms >= KVMD_LOCK_MS)
 			break;
 		usleep(10000);
 	}

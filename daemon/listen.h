@@ -33,11 +33,4 @@ bool kvmd_listener_start(struct kvmd_listener *l);
 /* Stop listening and remove the socket file.  May be called twice. */
 void kvmd_listener_close(struct kvmd_listener *l);
 
-/*
- * Lock a file for this daemon alone.  A child that takes a picture of a store
- * may hold the locks of a daemon that was killed for a moment more, so this
- * waits a second before it gives false.
- */
-bool kvmd_lock(int fd);
-
 #endif /* KVMD_LISTEN_H */

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/listen.h"
+#include "daemon/lock.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "proto/address.h"
@@ -347,6 +347,7 @@ kvmd_state_keep(struct kvmd_state *state, struct kvmd_store *store, char *why, s
 	if (!save_now(state, store, why, size))
 		return false;
 	if (!store_begin(state, store)) {
+		(void)persist_writer_drop(state->writer, store->name, why, size); /* it must not come back at the next start */
 		snprintf(why, size, "no memory left for a journal");
 		return false;
 	}

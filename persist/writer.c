@@ -622,12 +622,14 @@ bool
 persist_stream_restored(struct persist_stream *stream, struct kvms *model, uint64_t target)
 {
 	stream_flush(stream); /* with the digest of the old model */
-	stream->model = model;
-	stream->open = portion_new(stream);
-	if (stream->open == NULL)
+	struct portion *p = portion_new(stream);
+
+	if (p == NULL)
 		return false;
+	stream->model = model;
+	stream->open = p;
 	stream->step++;
-	stream->open->restored = target;
+	p->restored = target;
 	assert(kvms_steps(model) == stream->step);
 	stream_flush(stream);
 	return true;

@@ -73,7 +73,7 @@ bool persist_writer_failing(struct persist_writer *w, char *why, size_t size);
  * Begin the journal of a store whose state behind step kvms_steps(model) is on
  * the disk, as a snapshot or by its journal.
  *
- * => model: as it is at each flush; see persist_stream_replace()
+ * => model: must live as long as the stream, or until persist_stream_restored() gives another
  * => gives NULL if there is no memory
  */
 struct persist_stream *persist_stream_new(struct persist_writer *w, const char *store, struct kvms *model);
@@ -93,7 +93,10 @@ bool persist_stream_add(struct persist_stream *stream, uint64_t connection, cons
 /* While "together" is set, the steps that are added stay in one group. */
 void persist_stream_together(struct persist_stream *stream, bool together);
 
-/* Add a step that put back the state of step "target"; "model" holds it and is numbered as the new step. */
+/*
+ * Add a step that put back the state of step "target"; "model" holds it and is
+ * numbered as the new step.  False: no memory, and the stream is as it was.
+ */
 bool persist_stream_restored(struct persist_stream *stream, struct kvms *model, uint64_t target);
 
 /* The last step that was added. */
