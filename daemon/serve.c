@@ -13,7 +13,7 @@
 
 /* What requests may ask for in Hello; "snapshots" comes last: only with a state directory. */
 static const char *const features[] = {
-	"batch", "detached", "dry_run", "extents", "translate_many", "wait", "snapshots"
+	"atomic", "batch", "clone", "detached", "dry_run", "extents", "translate_many", "wait", "snapshots"
 };
 
 #define FEATURES (sizeof features / sizeof features[0])
