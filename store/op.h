@@ -30,6 +30,20 @@
 /* Presence bit of a reply's field. */
 #define REPLY_BIT(op, field) (UINT64_C(1) << (offsetof(struct reply_##op, field) / sizeof(uint64_t)))
 
+/* Fill the reply of a query or a peek with what the walk found. */
+#define REPLY_LEAF(op, t)                                                                                              \
+	do {                                                                                                           \
+		r->found = (t).found;                                                                                  \
+		r->start = (t).start;                                                                                  \
+		r->end = (t).last + 1;                                                                                 \
+		r->level = (t).level;                                                                                  \
+		r->paddr = (t).leaf.paddr;                                                                             \
+		r->prop = (t).leaf.prop;                                                                               \
+		r->tracked = (t).tracked;                                                                              \
+		if (!(t).found)                                                                                        \
+			out->present &= ~(REPLY_BIT(op, paddr) | REPLY_BIT(op, prop) | REPLY_BIT(op, tracked));        \
+	} while (0)
+
 #define KVMS_OP(code, name, args, results, outs, moves, mirrors, summary)                                              \
 	PRE(name);                                                                                                     \
 	STEP(name);                                                                                                    \
@@ -41,6 +55,8 @@
 
 /* Errors of claiming every frame of [start, end), or O_ok. */
 unsigned frames_check(const struct kvms *s, uint64_t start, uint64_t end);
+/* One more handle on the frame of a tracked leaf: O_ok, or O_refcount_saturated. */
+unsigned leaf_clone(struct kvms *s, const struct translation *t, uint64_t *frame);
 /* A new unique handle on a slot that is UNIQUE; end one, which gives its paddr. */
 uint64_t unique_new(struct kvms *s, uint64_t paddr);
 uint64_t unique_end(struct kvms *s, uint64_t id);

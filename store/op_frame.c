@@ -51,6 +51,15 @@ POST(frame_from_in_use)
 	want->frames++;
 }
 
+unsigned
+leaf_clone(struct kvms *s, const struct translation *t, uint64_t *frame)
+{
+	if (!slot_inc(s, t->leaf.paddr / PAGE))
+		return O_refcount_saturated;
+	*frame = handle_new(s, t->leaf.paddr);
+	return O_ok;
+}
+
 PRE(frame_clone)
 {
 	return O_ok;

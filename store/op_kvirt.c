@@ -372,24 +372,12 @@ STEP(kvirt_query)
 
 	if (name != O_ok)
 		return name;
-	r->found = t.found;
-	r->start = t.start;
-	r->end = t.last + 1;
-	r->level = t.level;
-	r->paddr = t.leaf.paddr;
-	r->prop = t.leaf.prop;
-	r->tracked = t.tracked;
-	if (!t.found)
-		out->present &= ~(REPLY_BIT(kvirt_query, paddr) | REPLY_BIT(kvirt_query, prop) |
-				  REPLY_BIT(kvirt_query, tracked));
+	REPLY_LEAF(kvirt_query, t);
 	if (!t.tracked) {
 		out->present &= ~REPLY_BIT(kvirt_query, frame);
 		return O_ok;
 	}
-	if (!slot_inc(s, t.leaf.paddr / PAGE))
-		return O_refcount_saturated;
-	r->frame = handle_new(s, t.leaf.paddr);
-	return O_ok;
+	return leaf_clone(s, &t, &r->frame);
 }
 
 POST(kvirt_query)
@@ -411,16 +399,7 @@ STEP(kvirt_peek)
 
 	if (name != O_ok)
 		return name;
-	r->found = t.found;
-	r->start = t.start;
-	r->end = t.last + 1;
-	r->level = t.level;
-	r->paddr = t.leaf.paddr;
-	r->prop = t.leaf.prop;
-	r->tracked = t.tracked;
-	if (!t.found)
-		out->present &= ~(REPLY_BIT(kvirt_peek, paddr) | REPLY_BIT(kvirt_peek, prop) |
-				  REPLY_BIT(kvirt_peek, tracked));
+	REPLY_LEAF(kvirt_peek, t);
 	return O_ok;
 }
 

@@ -257,24 +257,12 @@ STEP(cursor_query)
 {
 	struct translation t = query_step(s, a->cursor);
 
-	r->found = t.found;
-	r->start = t.start;
-	r->end = t.last + 1;
-	r->level = t.level;
-	r->paddr = t.leaf.paddr;
-	r->prop = t.leaf.prop;
-	r->tracked = t.tracked;
-	if (!t.found)
-		out->present &= ~(REPLY_BIT(cursor_query, paddr) | REPLY_BIT(cursor_query, prop) |
-				  REPLY_BIT(cursor_query, tracked));
+	REPLY_LEAF(cursor_query, t);
 	if (!t.tracked) {
 		out->present &= ~REPLY_BIT(cursor_query, frame);
 		return O_ok;
 	}
-	if (!slot_inc(s, t.leaf.paddr / PAGE))
-		return O_refcount_saturated;
-	r->frame = handle_new(s, t.leaf.paddr);
-	return O_ok;
+	return leaf_clone(s, &t, &r->frame);
 }
 
 POST(cursor_query)
@@ -291,16 +279,7 @@ STEP(cursor_peek)
 {
 	struct translation t = query_step(s, a->cursor);
 
-	r->found = t.found;
-	r->start = t.start;
-	r->end = t.last + 1;
-	r->level = t.level;
-	r->paddr = t.leaf.paddr;
-	r->prop = t.leaf.prop;
-	r->tracked = t.tracked;
-	if (!t.found)
-		out->present &= ~(REPLY_BIT(cursor_peek, paddr) | REPLY_BIT(cursor_peek, prop) |
-				  REPLY_BIT(cursor_peek, tracked));
+	REPLY_LEAF(cursor_peek, t);
 	return O_ok;
 }
 
