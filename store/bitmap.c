@@ -1,8 +1,8 @@
 #include "store/bitmap.h"
 
-/* Words of summary level "level". */
+/* Words of summary level "level" over so many bits. */
 static uint64_t
-level_words(uint64_t bits, unsigned level)
+words_for(uint64_t bits, unsigned level)
 {
 	uint64_t words = bits;
 
@@ -16,7 +16,7 @@ levels_for(uint64_t bits)
 {
 	unsigned levels = 1;
 
-	while (level_words(bits, levels - 1) > 1)
+	while (words_for(bits, levels - 1) > 1)
 		levels++;
 	return levels;
 }
@@ -24,10 +24,10 @@ levels_for(uint64_t bits)
 size_t
 bitmap_bytes(uint64_t bits, bool with_full)
 {
-	uint64_t words = level_words(bits, 0);
+	uint64_t words = words_for(bits, 0);
 
 	for (unsigned l = 1; l < levels_for(bits); l++)
-		words += level_words(bits, l) * (with_full ? 2 : 1);
+		words += words_for(bits, l) * (with_full ? 2 : 1);
 	return (size_t)words * sizeof(uint64_t);
 }
 
@@ -38,15 +38,16 @@ bitmap_init(struct bitmap *b, uint64_t bits, bool with_full, void *memory)
 
 	*b = (struct bitmap){ .bits = bits, .levels = levels_for(bits) };
 	for (unsigned l = 0; l < b->levels; l++) {
+		b->words[l] = words_for(bits, l);
 		b->any[l] = at;
-		at += level_words(bits, l);
+		at += b->words[l];
 	}
 	if (!with_full)
 		return;
 	b->full[0] = b->any[0];
 	for (unsigned l = 1; l < b->levels; l++) {
 		b->full[l] = at;
-		at += level_words(bits, l);
+		at += b->words[l];
 	}
 }
 
@@ -123,11 +124,11 @@ search_up(const struct bitmap *b, uint64_t *const *summary, uint64_t flip, uint6
 			break;
 		}
 		at = at / 64 + 1;
-		if (++l == b->levels || at >= level_words(b->bits, l - 1))
+		if (++l == b->levels || at >= b->words[l - 1])
 			return BITMAP_NONE;
 	}
 	while (l-- > 0) {
-		if (at >= level_words(b->bits, l))
+		if (at >= b->words[l])
 			return BITMAP_NONE; /* a summary's unused tail reads as zeros */
 		at = at * 64 + low_bit(summary[l][at] ^ flip);
 	}
@@ -135,7 +136,7 @@ search_up(const struct bitmap *b, uint64_t *const *summary, uint64_t flip, uint6
 }
 
 uint64_t
-bitmap_next(const struct bitmap *b, uint64_t from)
+bitmap_search(const struct bitmap *b, uint64_t from)
 {
 	return search_up(b, b->any, 0, from);
 }
@@ -144,6 +145,23 @@ uint64_t
 bitmap_next_zero(const struct bitmap *b, uint64_t from)
 {
 	return search_up(b, b->full, UINT64_MAX, from);
+}
+
+uint64_t
+bitmap_first_zero(const struct bitmap *b)
+{
+	uint64_t at = 0;
+
+	for (unsigned l = b->levels; l-- > 0;) {
+		uint64_t word = ~b->full[l][at];
+
+		if (word == 0)
+			return BITMAP_NONE; /* of the top: all is set; below, a summary would not have led here */
+		at = at * 64 + low_bit(word);
+		if (l > 0 && at >= b->words[l - 1])
+			return BITMAP_NONE; /* a summary's unused tail reads as zeros */
+	}
+	return at < b->bits ? at : BITMAP_NONE;
 }
 
 uint64_t

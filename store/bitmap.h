@@ -18,6 +18,7 @@
 struct bitmap {
 	uint64_t bits;
 	unsigned levels;
+	uint64_t words[BITMAP_LEVELS]; /* of each summary */
 	uint64_t *any[BITMAP_LEVELS];  /* any[0] holds the bits themselves */
 	uint64_t *full[BITMAP_LEVELS]; /* full[0] == any[0]; unused levels NULL */
 };
@@ -34,9 +35,15 @@ bitmap_test(const struct bitmap *b, uint64_t i)
 }
 void bitmap_set(struct bitmap *b, uint64_t i);
 void bitmap_clear(struct bitmap *b, uint64_t i);
-/* The least one-bit >= from, the least zero-bit >= from, the greatest zero-bit; BITMAP_NONE if there is none. */
-uint64_t bitmap_next(const struct bitmap *b, uint64_t from);
+/* The least one-bit >= from, the least zero-bit >= from, the least and the greatest zero-bit; BITMAP_NONE if none. */
+uint64_t bitmap_search(const struct bitmap *b, uint64_t from);
+static inline uint64_t
+bitmap_next(const struct bitmap *b, uint64_t from)
+{
+	return from < b->bits && bitmap_test(b, from) ? from : bitmap_search(b, from);
+}
 uint64_t bitmap_next_zero(const struct bitmap *b, uint64_t from);
+uint64_t bitmap_first_zero(const struct bitmap *b);
 uint64_t bitmap_last_zero(const struct bitmap *b);
 
 #endif /* KVMS_BITMAP_H */

@@ -103,12 +103,12 @@ POST(frame_drop)
 
 PRE(frame_alloc)
 {
-	return bitmap_next_zero(&s->used, 0) == BITMAP_NONE ? O_NoMemory : O_ok;
+	return bitmap_first_zero(&s->used) == BITMAP_NONE ? O_NoMemory : O_ok;
 }
 
 STEP(frame_alloc)
 {
-	uint64_t slot = bitmap_next_zero(&s->used, 0);
+	uint64_t slot = bitmap_first_zero(&s->used);
 
 	slot_claim(s, slot, USAGE_FRAME, (enum slot_kind)a->kind, a->meta, 1);
 	r->paddr = slot * PAGE;

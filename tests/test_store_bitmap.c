@@ -68,6 +68,8 @@ same_from(const struct pair *p, uint64_t from)
 	if (p->with_full)
 		cr_assert_eq(bitmap_next_zero(&p->b, from), plain_next(p, from, 0),
 			     "%" PRIu64 " bits, next zero from %" PRIu64, p->bits, from);
+	if (p->with_full && from == 0)
+		cr_assert_eq(bitmap_first_zero(&p->b), plain_next(p, 0, 0), "%" PRIu64 " bits, first zero", p->bits);
 }
 
 static void
