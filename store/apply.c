@@ -39,26 +39,11 @@ static const struct handlers handlers[] = {
 };
 #undef MOVES
 
-/* True if a scalar argument's value lies inside its type. */
-static bool
-value_ok(enum kvms_type type, uint64_t value)
-{
-	uint64_t ignored;
-
-	if (kvms_word_at(type, 0, &ignored) != NULL)
-		return kvms_word(type, value) != NULL;
-	if (type == KVMS_PROP)
-		return kvms_prop_valid(value);
-	if (type == KVMS_FLAGS)
-		return value <= 0x1f;
-	return true;
-}
-
 static bool
 arguments_ok(const struct kvms_row *row, const struct kvms_op *op)
 {
 	for (unsigned i = 0; i < row->args_count; i++)
-		if (!value_ok(row->args[i].type, op->arg[i]))
+		if (!value_in_type(row->args[i].type, op->arg[i]))
 			return false;
 	return true;
 }
@@ -102,6 +87,8 @@ totals_check(struct kvms *s, const struct kvms_op *op, const struct kvms_outcome
 	union totals want = s->undo.live.totals;
 
 	h->post(&want, op, out);
+	if (memcmp(&want, &s->live.totals, sizeof want) == 0)
+		return;
 	for (unsigned i = 0; i < sizeof want.at / sizeof want.at[0]; i++)
 		if ((h->may_move >> i & 1) == 0 && want.at[i] != s->live.totals.at[i])
 			finding_add(&s->findings, kvms_law_max(), i, want.at[i], s->live.totals.at[i]);

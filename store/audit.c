@@ -93,8 +93,11 @@ next_tallied(const struct audit *a, uint64_t from)
 uint64_t
 audit_next_slot(const struct audit *a, uint64_t from)
 {
-	uint64_t used = bitmap_next(&a->s->used, from), tallied = next_tallied(a, from);
+	uint64_t used = bitmap_next(&a->s->used, from), tallied;
 
+	if (used == from)
+		return used;
+	tallied = next_tallied(a, from);
 	return used < tallied ? used : tallied;
 }
 
@@ -110,7 +113,7 @@ audit_may_descend(const struct kvms *s, uint64_t word, unsigned level)
 static void
 count_leaf(struct audit *a, uint64_t table, uint64_t word, unsigned level)
 {
-	struct leaf leaf = pte_decode_leaf(&a->s->paging, word, level);
+	struct leaf leaf = pte_decode_frame(&a->s->paging, word, level);
 	struct tally *t;
 
 	if (!leaf_tracked(table, &leaf)) {
@@ -180,7 +183,7 @@ count_detached(struct audit *a, uint64_t node)
 			count_detached(a, pte_table_paddr(&s->paging, word));
 		if (kind != PTE_LEAF)
 			continue;
-		struct leaf leaf = pte_decode_leaf(&s->paging, word, sl->level);
+		struct leaf leaf = pte_decode_frame(&s->paging, word, sl->level);
 
 		if (leaf_tracked(node_table(s, node), &leaf) && tally_at(a, leaf.paddr / PAGE) != NULL)
 			tally_at(a, leaf.paddr / PAGE)->kept++;

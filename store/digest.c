@@ -63,8 +63,26 @@ digest_word(uint64_t paddr, uint64_t word)
 
 /* ---- The elements of each object: a visitor is called for each ---------------- */
 
+static kvms_visitor sum_element;
+
+/* Inlined with a constant count: most elements are only summed, word by word, without being put together. */
+static inline __attribute__((always_inline)) bool
+element_give(kvms_visitor *visit, void *arg, const uint64_t *words, unsigned count)
+{
+	uint64_t h = 0;
+
+	if (visit != sum_element)
+		return visit(arg, words, count);
+#pragma GCC unroll 12
+	for (unsigned i = 0; i < count; i++)
+		h = sm(h ^ words[i]);
+	*(uint64_t *)arg += h;
+	return true;
+}
+
 #define ELEMENT(...)                                                                                                   \
-	visit(arg, (const uint64_t[]){ __VA_ARGS__ }, sizeof((const uint64_t[]){ __VA_ARGS__ }) / sizeof(uint64_t))
+	element_give(visit, arg, (const uint64_t[]){ __VA_ARGS__ },                                                         \
+		sizeof((const uint64_t[]){ __VA_ARGS__ }) / sizeof(uint64_t))
 
 static bool
 element_slot(struct kvms *s, uint64_t i, kvms_visitor *visit, void *arg)
@@ -90,8 +108,6 @@ element_link(struct kvms *s, uint64_t i, kvms_visitor *visit, void *arg)
 
 	return sl->listed == 0 || ELEMENT(TAG_LINK, i, sl->link_list, sl->link_prev, sl->link_next);
 }
-
-static kvms_visitor sum_element;
 
 /*
  * An element whose length varies, word by word: for the sum its hash, which

@@ -23,23 +23,6 @@ record_in(const struct idtab *t, struct id_leaf *leaf, uint64_t id)
 	return (struct record *)(void *)(leaf->records + LOW(id) * t->size);
 }
 
-void *
-record_raw(const struct kvms *s, unsigned kind, uint64_t id)
-{
-	const struct idtab *t = &s->ids[kind];
-	struct id_leaf *leaf = leaf_of(t, id);
-
-	return leaf != NULL ? record_in(t, leaf, id) : NULL;
-}
-
-const void *
-record_at(const struct kvms *s, unsigned kind, uint64_t id)
-{
-	const struct record *r = record_raw(s, kind, id);
-
-	return r != NULL && r->live ? r : NULL;
-}
-
 static void
 record_save(struct kvms *s, unsigned kind, uint64_t id, struct record *r)
 {

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "store/bitmap.h"
 #include "store/kvmstore.h"
@@ -279,10 +280,10 @@ struct live {
 	uint64_t current_cpu;
 	uint64_t sum; /* digest of what is not dirty */
 	uint32_t dirty_count;
-	uint32_t extent_root[EXTENT_SETS];
 	uint32_t pool_free[POOLS];
 	uint32_t pool_used[POOLS];
 	uint32_t extra_mappings; /* live mapping nodes */
+	uint32_t extent_root[EXTENT_SETS]; /* last: every step saves only those that the store has */
 };
 
 /* ---- Undo log --------------------------------------------------------------------- */
@@ -296,8 +297,12 @@ struct undo_entry {
 	uint64_t old;  /* UNDO_WORD: the word; else offset of the saved bytes */
 };
 
+#define UNDO_SAVED 16u
+
 struct undo {
 	bool active;
+	/* some of what the step has saved, by undo_name(): a record is saved before its first change, not before each */
+	uint64_t saved[UNDO_SAVED];
 	struct undo_entry *entry;
 	size_t count, capacity;
 	unsigned char *bytes;
@@ -385,8 +390,25 @@ struct kvms {
 void undo_begin(struct kvms *s);
 void undo_rollback(struct kvms *s);
 void undo_commit(struct kvms *s);
-/* Save "size" bytes at "at" as the old content of (type, which, key). */
-void undo_save(struct kvms *s, enum undo_type type, unsigned which, uint64_t key, const void *at, size_t size);
+/* One number for (type, which, key); not 0.  Keys are below 2^56. */
+static inline uint64_t
+undo_name(enum undo_type type, unsigned which, uint64_t key)
+{
+	return (key << 8 | (uint64_t)type << 4 | which) + 1;
+}
+/* Room in the log for the "size" old bytes of (type, which, key). */
+void *undo_room(struct kvms *s, enum undo_type type, unsigned which, uint64_t key, size_t size);
+/* Save "size" bytes at "at" as the old content of (type, which, key), unless this step has. */
+static inline void
+undo_save(struct kvms *s, enum undo_type type, unsigned which, uint64_t key, const void *at, size_t size)
+{
+	uint64_t name = undo_name(type, which, key), *saved = &s->undo.saved[(key ^ which) % UNDO_SAVED];
+
+	if (!s->undo.active || *saved == name)
+		return; /* creation and loading: nothing to go back to */
+	memcpy(undo_room(s, type, which, key, size), at, size);
+	*saved = name;
+}
 void undo_save_word(struct kvms *s, uint64_t paddr, uint64_t old);
 /* Leave the step: the host has no memory.  Outside a step: aborts. */
 _Noreturn void out_of_memory(struct kvms *s);
@@ -415,14 +437,32 @@ void memory_zero(struct kvms *s, uint64_t paddr, uint64_t size);
 
 /* ---- idtab.c: id -> record -------------------------------------------------- */
 
-const void *record_at(const struct kvms *s, unsigned kind, uint64_t id); /* NULL if not live */
+/* Content of a record, live or not; NULL if its leaf does not exist. */
+static inline void *
+record_raw(const struct kvms *s, unsigned kind, uint64_t id)
+{
+	const struct idtab *t = &s->ids[kind];
+	const uint64_t top = id / ((uint64_t)ID_FANOUT * ID_FANOUT);
+	struct id_leaf *leaf;
+
+	if (top >= t->top_count || t->top[top] == NULL)
+		return NULL;
+	leaf = t->top[top]->leaf[id / ID_FANOUT % ID_FANOUT];
+	return leaf != NULL ? leaf->records + id % ID_FANOUT * t->size : NULL;
+}
+/* NULL if not live. */
+static inline const void *
+record_at(const struct kvms *s, unsigned kind, uint64_t id)
+{
+	const struct record *r = (const struct record *)record_raw(s, kind, id);
+
+	return r != NULL && r->live ? r : NULL;
+}
 void *record_mut(struct kvms *s, unsigned kind, uint64_t id);            /* live, saved for undo */
 uint64_t record_new(struct kvms *s, unsigned kind, void **record);       /* next id; zeroed but live */
 void record_end(struct kvms *s, unsigned kind, uint64_t id);
 /* The least live id >= from, or 0. */
 uint64_t record_next(const struct kvms *s, unsigned kind, uint64_t from);
-/* Content of a record, live or not; NULL if its leaf does not exist. */
-void *record_raw(const struct kvms *s, unsigned kind, uint64_t id);
 void record_restored(struct kvms *s, unsigned kind, uint64_t id, bool was_live);
 /* A live record with this very id, for loading a saved state. */
 void *record_put(struct kvms *s, unsigned kind, uint64_t id);
@@ -530,7 +570,28 @@ slot_users(const struct slot *sl)
 		return (struct users){ .unique = sl->unique, .listed = sl->listed };
 	return (struct users){ sl->handles, sl->mappings, sl->covers, sl->kept, sl->unique, sl->listed };
 }
-struct slot *slot_mut(struct kvms *s, uint64_t index);
+void digest_touch(struct kvms *s, enum undo_type type, unsigned which, uint64_t key);
+static inline struct slot *
+slot_mut(struct kvms *s, uint64_t index)
+{
+	struct slot *sl = &s->slot[index];
+
+	undo_save(s, UNDO_SLOT, 0, index, sl, sizeof *sl);
+	if ((sl->bits & SLOT_DIRTY) == 0) {
+		digest_touch(s, UNDO_SLOT, 0, index);
+		sl->bits |= SLOT_DIRTY;
+	}
+	return sl;
+}
+/* The same for what no element of the digest shows: users of a data frame and where it is mapped. */
+static inline struct slot *
+slot_users_mut(struct kvms *s, uint64_t index)
+{
+	struct slot *sl = &s->slot[index];
+
+	undo_save(s, UNDO_SLOT, 0, index, sl, sizeof *sl);
+	return sl;
+}
 /* Bring the used bitmap in line with a slot. */
 void slot_sync(struct kvms *s, uint64_t index);
 /* CLAIM errors at paddr, or O_ok. */
@@ -551,7 +612,6 @@ void handle_end(struct kvms *s, uint64_t id);        /* H - 1, id ends */
 uint64_t digest_mix(const uint64_t *words, unsigned count);
 uint64_t digest_config(struct kvms *s);
 uint64_t digest_of(struct kvms *s, enum undo_type type, unsigned which, uint64_t key);
-void digest_touch(struct kvms *s, enum undo_type type, unsigned which, uint64_t key);
 /* Add what the dirty records have become; between steps only, for undoing could not take it back. */
 void digest_sync(struct kvms *s);
 /* The digest as it is kept, dirty records included, without syncing. */

@@ -85,6 +85,7 @@ struct check {
 	struct kvms_findings *findings;
 	struct audit *audit; /* NULL: touched laws, kept counters */
 	unsigned law;        /* that is being judged */
+	struct tally users;  /* of the slot that is being judged */
 };
 
 /* A page-table word and where it stands. */
@@ -96,6 +97,7 @@ struct place {
 	uint64_t va;
 	uint64_t word;
 	enum pte_kind kind;
+	struct leaf leaf; /* if it is one */
 };
 
 static void
@@ -117,9 +119,9 @@ users(const struct check *c, uint64_t i)
 }
 
 static uint64_t
-counted(struct tally t)
+counted(const struct tally *t)
 {
-	return (uint64_t)t.handles + t.mappings + t.covers + t.kept;
+	return (uint64_t)t->handles + t->mappings + t->covers + t->kept;
 }
 
 /* ---- Slots ---------------------------------------------------------------- */
@@ -178,27 +180,27 @@ SLOT_LAW(slot_listed_is_link)
 
 SLOT_LAW(acct_handle_on_frame)
 {
-	struct tally t = users(c, i);
+	const struct tally *t = &c->users;
 
-	if ((t.handles | t.covers | t.unique | t.listed) != 0 && sl->usage != USAGE_FRAME)
+	if ((t->handles | t->covers | t->unique | t->listed) != 0 && sl->usage != USAGE_FRAME)
 		bad(c, i, USAGE_FRAME, sl->usage);
 }
 
 SLOT_LAW(acct_unused_has_no_users)
 {
-	if (slot_rc(sl) == KVMS_RC_UNUSED && counted(users(c, i)) != 0)
-		bad(c, i, 0, counted(users(c, i)));
+	if (slot_rc(sl) == KVMS_RC_UNUSED && counted(&c->users) != 0)
+		bad(c, i, 0, counted(&c->users));
 }
 
 SLOT_LAW(acct_live_has_user)
 {
-	if (sl->usage == USAGE_FRAME && slot_is_shared(c->s, sl) && counted(users(c, i)) == 0)
+	if (sl->usage == USAGE_FRAME && slot_is_shared(c->s, sl) && counted(&c->users) == 0)
 		bad(c, i, slot_rc(sl), 0);
 }
 
 SLOT_LAW(acct_rc_exact)
 {
-	uint64_t n = counted(users(c, i));
+	uint64_t n = counted(&c->users);
 
 	if (sl->usage == USAGE_FRAME && n > 0 && slot_rc(sl) != n)
 		bad(c, i, n, slot_rc(sl));
@@ -206,8 +208,8 @@ SLOT_LAW(acct_rc_exact)
 
 SLOT_LAW(acct_unique_one_owner)
 {
-	struct tally t = users(c, i);
-	uint64_t owners = (uint64_t)t.unique + t.listed;
+	const struct tally *t = &c->users;
+	uint64_t owners = (uint64_t)t->unique + t->listed;
 
 	if (sl->usage == USAGE_FRAME && (owners > 1 || (slot_rc(sl) == KVMS_RC_UNIQUE) != (owners == 1)))
 		bad(c, i, slot_rc(sl) == KVMS_RC_UNIQUE, owners);
@@ -215,15 +217,15 @@ SLOT_LAW(acct_unique_one_owner)
 
 SLOT_LAW(acct_unique_has_no_users)
 {
-	if (sl->usage == USAGE_FRAME && slot_rc(sl) == KVMS_RC_UNIQUE && counted(users(c, i)) != 0)
-		bad(c, i, 0, counted(users(c, i)));
+	if (sl->usage == USAGE_FRAME && slot_rc(sl) == KVMS_RC_UNIQUE && counted(&c->users) != 0)
+		bad(c, i, 0, counted(&c->users));
 }
 
 SLOT_LAW(acct_reserved_rc_one)
 {
 	if (sl->usage != USAGE_RESERVED && sl->usage != USAGE_META && sl->usage != USAGE_KERNEL)
 		return;
-	if (slot_rc(sl) != 1 || counted(users(c, i)) != 0)
+	if (slot_rc(sl) != 1 || counted(&c->users) != 0)
 		bad(c, i, 1, slot_rc(sl));
 }
 
@@ -265,19 +267,37 @@ SLOT_LAW(meta_node_rc)
 		bad(c, i, want, slot_rc(sl));
 }
 
+/*
+ * How many of "count" words, a multiple of four, have a bit of the mask.  It
+ * is counted for every touched node, so four words at a time: twice as fast
+ * where the machine compares them in one instruction.
+ */
+#if defined __x86_64__ && defined __GLIBC__ && !defined __SANITIZE_ADDRESS__ && !defined __clang__
+__attribute__((target_clones("avx2", "default")))
+#endif
+static unsigned
+words_with(const uint64_t *word, unsigned count, uint64_t mask)
+{
+	typedef uint64_t four __attribute__((vector_size(32), aligned(8), may_alias));
+	four masks = { mask, mask, mask, mask }, none = { 0, 0, 0, 0 }, absent = none;
+
+	for (unsigned i = 0; i < count; i += 4)
+		absent += (four)((*(const four *)(const void *)(word + i) & masks) == none); /* all ones: -1 */
+	return count + (unsigned)(absent[0] + absent[1] + absent[2] + absent[3]);
+}
+
 SLOT_LAW(pt_count_consistent)
 {
 	const uint64_t *word = (const uint64_t *)(const void *)(c->s->memory + i * PAGE);
 	const uint64_t mask = c->s->paging.present;
 	bool root = sl->level == c->s->paging.levels; /* a root counts its own half */
 	bool kernel = i * PAGE == c->s->live.kernel_root;
-	unsigned present = 0, from = root && kernel ? NODE_ENTRIES / 2 : 0;
+	unsigned present, from = root && kernel ? NODE_ENTRIES / 2 : 0;
 	unsigned end = root && !kernel ? NODE_ENTRIES / 2 : NODE_ENTRIES;
 
 	if (sl->usage != USAGE_PAGETABLE)
 		return;
-	for (unsigned k = from; k < end; k++)
-		present += (word[k] & mask) != 0;
+	present = words_with(word + from, end - from, mask);
 	if (present != sl->nr_children)
 		bad(c, i, present, sl->nr_children);
 }
@@ -336,8 +356,8 @@ SLOT_LAW(lock_stray_unlocked)
 
 SLOT_LAW(list_in_list_iff_listed)
 {
-	if ((slot_in_list(sl) != 0) != (users(c, i).listed == 1))
-		bad(c, i, users(c, i).listed, slot_in_list(sl));
+	if ((slot_in_list(sl) != 0) != (c->users.listed == 1))
+		bad(c, i, c->users.listed, slot_in_list(sl));
 }
 
 SLOT_LAW(list_no_stray_links)
@@ -455,13 +475,10 @@ WORD_LAW(pt_word_canonical)
 	uint64_t again = 0, lossy = 0;
 	unsigned name = O_ok;
 
-	if (p->kind == PTE_LEAF) {
-		struct leaf leaf = pte_decode_leaf(&c->s->paging, p->word, p->level);
-
-		name = pte_encode_leaf(&c->s->paging, &leaf, p->level, &again);
-	} else if (p->kind == PTE_TABLE) {
+	if (p->kind == PTE_LEAF)
+		name = pte_encode_leaf(&c->s->paging, &p->leaf, p->level, &again);
+	else if (p->kind == PTE_TABLE)
 		again = pte_encode_table(&c->s->paging, pte_table_paddr(&c->s->paging, p->word));
-	}
 	if (p->kind == PTE_LEAF)
 		lossy = pte_lossy_bits(&c->s->paging);
 	if (name != O_ok || ((again ^ p->word) & ~lossy) != 0)
@@ -483,22 +500,17 @@ WORD_LAW(pt_leaf_aligned)
 }
 
 static bool
-place_tracked(const struct check *c, const struct place *p, uint64_t *leaf_paddr)
+place_tracked(const struct place *p, uint64_t *leaf_paddr)
 {
-	struct leaf leaf;
-
-	if (p->kind != PTE_LEAF)
-		return false;
-	leaf = pte_decode_leaf(&c->s->paging, p->word, p->level);
-	*leaf_paddr = leaf.paddr;
-	return leaf_tracked(p->table, &leaf);
+	*leaf_paddr = p->leaf.paddr;
+	return p->kind == PTE_LEAF && leaf_tracked(p->table, &p->leaf);
 }
 
 WORD_LAW(pt_tracked_leaf)
 {
 	uint64_t frame;
 
-	if (!place_tracked(c, p, &frame))
+	if (!place_tracked(p, &frame))
 		return;
 	if (p->level != 1 || frame >= c->s->max_paddr || c->s->slot[frame / PAGE].usage != USAGE_FRAME ||
 	    !slot_is_shared(c->s, &c->s->slot[frame / PAGE]))
@@ -550,22 +562,22 @@ WORD_LAW(area_boot_leaves)
 {
 	uint64_t frame;
 
-	if (p->table == KERNEL_TABLE && vmalloc_of(c->s, p->va) == NULL && place_tracked(c, p, &frame))
+	if (p->table == KERNEL_TABLE && vmalloc_of(c->s, p->va) == NULL && place_tracked(p, &frame))
 		bad(c, paddr, p->va, p->word);
 }
 
 /* True, and where it leads, for an untracked leaf of a user table. */
 static bool
-io_leaf(const struct check *c, const struct place *p, uint64_t *leaf_paddr)
+io_leaf(const struct place *p, uint64_t *leaf_paddr)
 {
-	return p->kind == PTE_LEAF && p->table != KERNEL_TABLE && !place_tracked(c, p, leaf_paddr);
+	return p->kind == PTE_LEAF && p->table != KERNEL_TABLE && !place_tracked(p, leaf_paddr);
 }
 
 WORD_LAW(pt_io_leaf_not_ram)
 {
 	uint64_t io;
 
-	if (io_leaf(c, p, &io) && io < c->s->max_paddr)
+	if (io_leaf(p, &io) && io < c->s->max_paddr)
 		bad(c, paddr, c->s->max_paddr, io);
 }
 
@@ -574,7 +586,7 @@ WORD_LAW(vspace_iomem_listed)
 	const struct vm_space *space;
 	uint64_t io, entry, left;
 
-	if (!io_leaf(c, p, &io))
+	if (!io_leaf(p, &io))
 		return;
 	space = VM_SPACE(c->s, p->table);
 	left = space != NULL ? space->io_count : 0;
@@ -1085,7 +1097,7 @@ law_self_counters(struct check *c)
 
 		if (t.handles != u.handles || t.mappings != u.mappings || t.covers != u.covers ||
 		    t.kept != u.kept || t.unique != u.unique || t.listed != u.listed)
-			bad(c, i, counted(t), (uint64_t)u.handles + u.mappings + u.covers + u.kept);
+			bad(c, i, counted(&t), (uint64_t)u.handles + u.mappings + u.covers + u.kept);
 		else if (bitmap_test(&s->used, i) == is_default)
 			bad(c, i, !is_default, is_default);
 	}
@@ -1147,6 +1159,8 @@ run_slot(struct check *c, uint64_t i)
 {
 	const struct slot *sl = &c->s->slot[i];
 
+	c->users = users(c, i);
+
 #undef LAW_SLOT
 #define LAW_SLOT(symbol, name, text) RUN(symbol, i, sl);
 #include "store/invariants.def"
@@ -1169,6 +1183,9 @@ run_word(struct check *c, uint64_t node, unsigned index)
 			       .va = entry_va(c->s, node, index),
 			       .word = word,
 			       .kind = pte_kind(&c->s->paging, word, sl->level) };
+
+	if (place.kind == PTE_LEAF)
+		place.leaf = pte_decode_leaf(&c->s->paging, word, sl->level);
 
 #undef LAW_WORD
 #define LAW_WORD(symbol, name, text) RUN(symbol, paddr, &place);
@@ -1424,37 +1441,57 @@ touched_word(struct check *c, uint64_t paddr)
 		run_word(c, node, (unsigned)(paddr % PAGE / 8));
 }
 
-#define SEEN 256u
-
-void
-laws_touched(struct kvms *s, struct kvms_findings *f)
+static void
+touched(struct check *c, const struct undo_entry *e)
 {
-	struct check c = { s, f, NULL, 0 };
-	uint64_t seen[SEEN] = { 0 }; /* objects judged a moment ago; large steps touch the same ones often */
+	switch ((enum undo_type)e->type) {
+	case UNDO_WORD:
+		touched_word(c, e->key);
+		break;
+	case UNDO_SLOT:
+		run_slot(c, e->key);
+		break;
+	case UNDO_RECORD:
+		touched_record(c, e->which, e->key);
+		break;
+	case UNDO_POOL:
+		if (e->which == POOL_EXTENT)
+			touched_extent(c, (uint32_t)e->key);
+		break;
+	}
+}
 
-	for (size_t i = s->undo.mark; i < s->undo.count; i++) {
-		const struct undo_entry *e = &s->undo.entry[i];
-		uint64_t name = (e->key << 8 | (uint64_t)e->type << 4 | e->which) + 1;
+#define SEEN 256u
+#define FEW 16u
+
+/* A large step touches the same objects often: not again what was judged a moment ago. */
+static void
+many_touched(struct check *c, const struct undo_entry *entry, size_t count)
+{
+	uint64_t seen[SEEN] = { 0 };
+
+	for (size_t i = 0; i < count; i++) {
+		const struct undo_entry *e = &entry[i];
+		uint64_t name = undo_name((enum undo_type)e->type, e->which, e->key);
 
 		if (seen[(e->key ^ e->key >> 9) % SEEN] == name)
 			continue;
 		seen[(e->key ^ e->key >> 9) % SEEN] = name;
-		switch ((enum undo_type)e->type) {
-		case UNDO_WORD:
-			touched_word(&c, e->key);
-			break;
-		case UNDO_SLOT:
-			run_slot(&c, e->key);
-			break;
-		case UNDO_RECORD:
-			touched_record(&c, e->which, e->key);
-			break;
-		case UNDO_POOL:
-			if (e->which == POOL_EXTENT)
-				touched_extent(&c, (uint32_t)e->key);
-			break;
-		}
+		touched(c, e);
 	}
+}
+
+void
+laws_touched(struct kvms *s, struct kvms_findings *f)
+{
+	struct check c = { .s = s, .findings = f };
+	size_t count = s->undo.count - s->undo.mark;
+
+	if (count > FEW)
+		many_touched(&c, &s->undo.entry[s->undo.mark], count);
+	else
+		for (size_t i = s->undo.mark; i < s->undo.count; i++)
+			touched(&c, &s->undo.entry[i]);
 }
 
 /* ---- Full ---------------------------------------------------------------------------------------- */
@@ -1519,7 +1556,7 @@ void
 laws_full(struct kvms *s, struct kvms_findings *f)
 {
 	struct audit audit;
-	struct check c = { s, f, &audit, 0 };
+	struct check c = { .s = s, .findings = f, .audit = &audit };
 
 	audit_make(s, &audit);
 	for (uint64_t i = audit_next_slot(&audit, 0); i != BITMAP_NONE; i = audit_next_slot(&audit, i + 1))

@@ -15,7 +15,7 @@ segment_new(struct kvms *s, uint64_t start, uint64_t end)
 	g->start = start;
 	g->end = end;
 	for (uint64_t slot = start / PAGE; slot < end / PAGE; slot++)
-		slot_mut(s, slot)->covers++;
+		slot_users_mut(s, slot)->covers++;
 	s->live.totals.segments++;
 	s->live.totals.covers += (end - start) / PAGE;
 	return id;
@@ -28,7 +28,7 @@ segment_end(struct kvms *s, uint64_t id)
 	struct segment g = *SEGMENT(s, id);
 
 	for (uint64_t slot = g.start / PAGE; slot < g.end / PAGE; slot++)
-		slot_mut(s, slot)->covers--;
+		slot_users_mut(s, slot)->covers--;
 	record_end(s, KVMS_ID_SEGMENT, id);
 	s->live.totals.segments--;
 	s->live.totals.covers -= (g.end - g.start) / PAGE;
@@ -87,7 +87,7 @@ POST(segment_from_unused)
 static uint64_t
 lowest_run(const struct kvms *s, uint64_t pages)
 {
-	uint64_t at = bitmap_next_zero(&s->used, 0);
+	uint64_t at = bitmap_first_zero(&s->used);
 
 	while (at != BITMAP_NONE && pages <= s->slots_count - at) {
 		uint64_t used = bitmap_next(&s->used, at);
@@ -202,7 +202,7 @@ STEP(segment_next)
 
 	r->paddr = g->start;
 	g->start += PAGE;
-	slot_mut(s, r->paddr / PAGE)->covers--;
+	slot_users_mut(s, r->paddr / PAGE)->covers--;
 	s->live.totals.covers--;
 	r->frame = handle_new(s, r->paddr);
 	r->last = g->start == g->end;

@@ -530,7 +530,7 @@ unmap_fragment(struct kvms *s, uint64_t cursor, const struct fragment *f, uint64
 		if (!f->tracked)
 			return;
 		r->count++;
-		slot_mut(s, f->paddr / PAGE)->kept++;
+		slot_users_mut(s, f->paddr / PAGE)->kept++;
 	}
 	kept = scratch_need(s, 2 * (size_t)*kept_count + 2);
 	kept[2 * *kept_count] = f->kind == FRAGMENT_SUBTREE;

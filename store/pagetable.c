@@ -43,7 +43,7 @@ static void
 leaf_count(struct kvms *s, uint64_t node, unsigned index, uint64_t word, int sign)
 {
 	uint64_t table = node_table(s, node);
-	struct leaf leaf = pte_decode_leaf(&s->paging, word, s->slot[node / PAGE].level);
+	struct leaf leaf = pte_decode_frame(&s->paging, word, s->slot[node / PAGE].level);
 	uint64_t slot = leaf.paddr / PAGE;
 
 	if (!leaf_tracked(table, &leaf)) {
@@ -51,7 +51,7 @@ leaf_count(struct kvms *s, uint64_t node, unsigned index, uint64_t word, int sig
 		return;
 	}
 	s->live.totals.leaves_tracked += (uint64_t)sign;
-	slot_mut(s, slot)->mappings += (uint32_t)sign;
+	slot_users_mut(s, slot)->mappings += (uint32_t)sign;
 	if (sign > 0)
 		rmap_add(s, slot, table, entry_va(s, node, index));
 	else
@@ -105,13 +105,13 @@ node_release(struct kvms *s, uint64_t paddr, uint64_t *freed)
 			node_release(s, pte_table_paddr(&s->paging, word), freed);
 			continue;
 		}
-		struct leaf leaf = pte_decode_leaf(&s->paging, word, level);
+		struct leaf leaf = pte_decode_frame(&s->paging, word, level);
 		bool tracked = leaf_tracked(node_table(s, paddr), &leaf);
 
 		if (!stray)
 			entry_set(s, paddr, i, 0);
 		else if (tracked)
-			slot_mut(s, leaf.paddr / PAGE)->kept--;
+			slot_users_mut(s, leaf.paddr / PAGE)->kept--;
 		if (tracked)
 			leaf_release(s, leaf.paddr);
 	}
@@ -473,11 +473,11 @@ subtree_detach(struct kvms *s, uint64_t node)
 			count += subtree_detach(s, pte_table_paddr(&s->paging, word));
 		if (kind != PTE_LEAF)
 			continue;
-		struct leaf leaf = pte_decode_leaf(&s->paging, word, sl->level);
+		struct leaf leaf = pte_decode_frame(&s->paging, word, sl->level);
 
 		leaf_count(s, node, i, word, -1);
 		if (leaf_tracked(node_table(s, node), &leaf))
-			slot_mut(s, leaf.paddr / PAGE)->kept++;
+			slot_users_mut(s, leaf.paddr / PAGE)->kept++;
 	}
 	return count;
 }
@@ -654,7 +654,7 @@ cursor_take(struct kvms *s, struct cursor *c, uint64_t limit, struct fragment *f
 		f->kind = FRAGMENT_SUBTREE;
 		f->paddr = pte_table_paddr(&s->paging, word);
 	} else {
-		struct leaf leaf = pte_decode_leaf(&s->paging, word, c->level);
+		struct leaf leaf = pte_decode_frame(&s->paging, word, c->level);
 
 		f->kind = FRAGMENT_LEAF;
 		f->paddr = leaf.paddr;

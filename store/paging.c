@@ -91,10 +91,9 @@ struct bits {
  * (P = 0) still is a leaf.
  */
 #define X86_TABLE UINT64_C(0x7)
-#define X86_PADDR UINT64_C(0x000ffffffffff000)
+#define X86_BITS 8u
 #define X86_CACHE UINT64_C(0x18) /* PCD, PWT */
-#define X86_AVAIL1 (UINT64_C(1) << 52)
-static const struct bits x86_bits[] = {
+static const struct bits x86_bits[X86_BITS] = {
 	{ KVMS_PROP_R, X86_P, 0 },
 	{ KVMS_PROP_W, 0x2, 0 },
 	{ KVMS_PROP_X, 0, UINT64_C(1) << 63 },
@@ -106,23 +105,20 @@ static const struct bits x86_bits[] = {
 };
 
 /* riscv64, always with Svpbmt. */
-#define RISCV_PADDR UINT64_C(0x003ffffffffffc00)
+#define RISCV_BITS 8u
 #define RISCV_CACHE (UINT64_C(3) << 61) /* PBMT */
-#define RISCV_AVAIL1 UINT64_C(0x100)
-static const struct bits riscv_bits[] = {
+static const struct bits riscv_bits[RISCV_BITS] = {
 	{ KVMS_PROP_R, 0x2, 0 },      { KVMS_PROP_W, 0x4, 0 },     { KVMS_PROP_X, 0x8, 0 },
 	{ KVMS_PROP_USER, 0x10, 0 },  { KVMS_PROP_GLOBAL, 0x20, 0 }, { KVMS_PROP_A, 0x40, 0 },
 	{ KVMS_PROP_D, 0x80, 0 },     { KVMS_PROP_AVAIL2, 0x200, 0 },
 };
 
 /* loongarch64: dirty is always set; global is bit 6, above level 1 bit 12 beside the huge marker. */
-#define LOONG_PADDR UINT64_C(0x0000fffffffff000)
 #define LOONG_DIRTY UINT64_C(0x2)
 #define LOONG_USER UINT64_C(0xc) /* privilege level 3 */
+#define LOONG_BITS 7u
 #define LOONG_CACHE UINT64_C(0x30)
-#define LOONG_AVAIL1 UINT64_C(0x400)
-#define LOONG_HUGE_GLOBAL UINT64_C(0x1000)
-static const struct bits loong_bits[] = {
+static const struct bits loong_bits[LOONG_BITS] = {
 	{ KVMS_PROP_R, 0, UINT64_C(1) << 61 },
 	{ KVMS_PROP_W, 0x100, 0 },
 	{ KVMS_PROP_X, 0, UINT64_C(1) << 62 },
@@ -137,8 +133,6 @@ static const struct bits loong_bits[] = {
 
 static const struct format {
 	const struct bits *bits;
-	unsigned bits_count;
-	uint64_t paddr;           /* mask of the address field */
 	unsigned paddr_shift;     /* the field is the address shifted right by this */
 	uint64_t paddr_end;       /* first address that cannot be encoded */
 	uint64_t table;           /* bits of a table word */
@@ -149,21 +143,13 @@ static const struct format {
 	uint64_t lossy;           /* bits that decoding loses */
 	uint64_t reads_as_wb;     /* cache bits that decode as wb, whatever encoded them */
 } formats[] = {
-	[PTE_X86] = { x86_bits, 8, X86_PADDR, 0, UINT64_C(1) << 52, X86_TABLE, X86_LEAF, X86_AVAIL1, X86_CACHE,
+	[PTE_X86] = { x86_bits, 0, UINT64_C(1) << 52, X86_TABLE, X86_LEAF, X86_AVAIL1, X86_CACHE,
 		      { 0x18, 0x10, NO_CACHE, 0x08, 0 }, 0, 0 },
-	[PTE_RISCV] = { riscv_bits, 8, RISCV_PADDR, 2, UINT64_C(1) << 54, RISCV_V, RISCV_V, RISCV_AVAIL1, RISCV_CACHE,
+	[PTE_RISCV] = { riscv_bits, RISCV_PADDR_SHIFT, UINT64_C(1) << 54, RISCV_V, RISCV_V, RISCV_AVAIL1, RISCV_CACHE,
 			{ UINT64_C(1) << 62, NO_CACHE, NO_CACHE, NO_CACHE, 0 }, 0, 0 },
-	[PTE_LOONGARCH] = { loong_bits, 7, LOONG_PADDR, 0, UINT64_C(1) << 48, LOONG_V, LOONG_V | LOONG_DIRTY,
+	[PTE_LOONGARCH] = { loong_bits, 0, UINT64_C(1) << 48, LOONG_V, LOONG_V | LOONG_DIRTY,
 			    LOONG_AVAIL1, LOONG_CACHE, { 0, 0x20, NO_CACHE, NO_CACHE, 0x10 }, LOONG_CACHE, 0 },
 };
-
-uint64_t
-pte_table_paddr(const struct paging *p, uint64_t word)
-{
-	const struct format *f = &formats[p->format];
-
-	return (word & f->paddr) << f->paddr_shift;
-}
 
 uint64_t
 pte_encode_table(const struct paging *p, uint64_t paddr)
@@ -171,14 +157,6 @@ pte_encode_table(const struct paging *p, uint64_t paddr)
 	const struct format *f = &formats[p->format];
 
 	return paddr >> f->paddr_shift | f->table;
-}
-
-uint64_t
-pte_leaf_address(const struct paging *p, uint64_t word, unsigned level)
-{
-	if (p->format == PTE_LOONGARCH && level > 1)
-		word &= ~LOONG_HUGE_GLOBAL;
-	return pte_table_paddr(p, word);
 }
 
 uint64_t
@@ -199,33 +177,63 @@ level_bits(const struct paging *p, unsigned level, bool global)
 }
 
 /* Cache bits back to a code; what none encodes reads as write-back. */
-static uint64_t
+static inline __attribute__((always_inline)) uint64_t
 cache_decode(const struct format *f, uint64_t word)
 {
 	uint64_t bits = word & f->cache;
 
+#pragma GCC unroll 8
 	for (uint64_t code = 0; code < CACHES; code++)
 		if (f->encode[code] == bits && bits != f->reads_as_wb)
 			return code;
 	return 4;
 }
 
-struct leaf
-pte_decode_leaf(const struct paging *p, uint64_t word, unsigned level)
+/* Inlined once for each format, so that its row and the loop over its bits become constants. */
+static inline __attribute__((always_inline)) uint64_t
+prop_decode(const struct format *f, unsigned bits_count, uint64_t word)
 {
-	const struct format *f = &formats[p->format];
-	struct leaf leaf = { .avail1 = (word & f->avail1) != 0 };
+	uint64_t prop = cache_decode(f, word) << KVMS_PROP_CACHE_SHIFT;
 
-	leaf.paddr = pte_leaf_address(p, word, level) & ~(page_size(level) - 1);
-	for (unsigned i = 0; i < f->bits_count; i++) {
+#pragma GCC unroll 8
+	for (unsigned i = 0; i < bits_count; i++) {
 		const struct bits *b = &f->bits[i];
 
 		if (b->clear != 0 ? (word & b->clear) == 0 : (word & b->set) == b->set)
-			leaf.prop |= b->prop;
+			prop |= b->prop;
 	}
-	if (p->format == PTE_LOONGARCH && (word & (level == 1 ? LOONG_HUGE : LOONG_HUGE_GLOBAL)) != 0)
-		leaf.prop |= KVMS_PROP_GLOBAL;
-	leaf.prop |= cache_decode(f, word) << KVMS_PROP_CACHE_SHIFT;
+	return prop;
+}
+
+static inline __attribute__((always_inline)) uint64_t
+prop_encode(const struct format *f, unsigned bits_count, uint64_t prop)
+{
+	uint64_t word = 0;
+
+#pragma GCC unroll 8
+	for (unsigned i = 0; i < bits_count; i++)
+		word |= (prop & f->bits[i].prop) != 0 ? f->bits[i].set : f->bits[i].clear;
+	return word;
+}
+
+struct leaf
+pte_decode_leaf(const struct paging *p, uint64_t word, unsigned level)
+{
+	struct leaf leaf = pte_decode_frame(p, word, level);
+
+	switch (p->format) {
+	case PTE_X86:
+		leaf.prop = prop_decode(&formats[PTE_X86], X86_BITS, word);
+		break;
+	case PTE_RISCV:
+		leaf.prop = prop_decode(&formats[PTE_RISCV], RISCV_BITS, word);
+		break;
+	case PTE_LOONGARCH:
+		leaf.prop = prop_decode(&formats[PTE_LOONGARCH], LOONG_BITS, word);
+		if ((word & (level == 1 ? LOONG_HUGE : LOONG_HUGE_GLOBAL)) != 0)
+			leaf.prop |= KVMS_PROP_GLOBAL;
+		break;
+	}
 	return leaf;
 }
 
@@ -253,8 +261,17 @@ pte_encode_leaf(const struct paging *p, const struct leaf *leaf, unsigned level,
 		return O_prop_unencodable;
 	*word = leaf->paddr >> f->paddr_shift | f->leaf | cache |
 		level_bits(p, level, (leaf->prop & KVMS_PROP_GLOBAL) != 0);
-	for (unsigned i = 0; i < f->bits_count; i++)
-		*word |= (leaf->prop & f->bits[i].prop) != 0 ? f->bits[i].set : f->bits[i].clear;
+	switch (p->format) {
+	case PTE_X86:
+		*word |= prop_encode(&formats[PTE_X86], X86_BITS, leaf->prop);
+		break;
+	case PTE_RISCV:
+		*word |= prop_encode(&formats[PTE_RISCV], RISCV_BITS, leaf->prop);
+		break;
+	case PTE_LOONGARCH:
+		*word |= prop_encode(&formats[PTE_LOONGARCH], LOONG_BITS, leaf->prop);
+		break;
+	}
 	if (leaf->avail1)
 		*word |= f->avail1;
 	return O_ok;

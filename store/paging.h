@@ -81,6 +81,10 @@ va_is_canonical(const struct paging *p, uint64_t va)
 #define LOONG_V UINT64_C(0x1)
 #define LOONG_HUGE UINT64_C(0x40)
 #define LOONG_BASIC UINT64_C(0x200)
+#define LOONG_HUGE_GLOBAL UINT64_C(0x1000)
+#define X86_AVAIL1 (UINT64_C(1) << 52)
+#define RISCV_AVAIL1 UINT64_C(0x100)
+#define LOONG_AVAIL1 UINT64_C(0x400)
 
 static inline enum pte_kind
 pte_kind(const struct paging *p, uint64_t word, unsigned level)
@@ -102,13 +106,43 @@ pte_kind(const struct paging *p, uint64_t word, unsigned level)
 	return PTE_ABSENT;
 }
 
+#define X86_PADDR UINT64_C(0x000ffffffffff000)
+#define RISCV_PADDR UINT64_C(0x003ffffffffffc00)
+#define RISCV_PADDR_SHIFT 2u
+#define LOONG_PADDR UINT64_C(0x0000fffffffff000)
+
 /* Physical address of the node that a table word designates. */
-uint64_t pte_table_paddr(const struct paging *p, uint64_t word);
+static inline uint64_t
+pte_table_paddr(const struct paging *p, uint64_t word)
+{
+	switch (p->format) {
+	case PTE_X86:
+		return word & X86_PADDR;
+	case PTE_RISCV:
+		return (word & RISCV_PADDR) << RISCV_PADDR_SHIFT;
+	case PTE_LOONGARCH:
+		return word & LOONG_PADDR;
+	}
+	return 0;
+}
 uint64_t pte_encode_table(const struct paging *p, uint64_t paddr);
 /* The address bits of a leaf word, aligned or not. */
-uint64_t pte_leaf_address(const struct paging *p, uint64_t word, unsigned level);
+static inline uint64_t
+pte_leaf_address(const struct paging *p, uint64_t word, unsigned level)
+{
+	return pte_table_paddr(p, p->format == PTE_LOONGARCH && level > 1 ? word & ~LOONG_HUGE_GLOBAL : word);
+}
 /* Bits of a leaf word that decoding loses, so that re-encoding need not give them back. */
 uint64_t pte_lossy_bits(const struct paging *p);
+/* A leaf but for its property: who counts references needs no more. */
+static inline struct leaf
+pte_decode_frame(const struct paging *p, uint64_t word, unsigned level)
+{
+	static const uint64_t avail1[] = { X86_AVAIL1, RISCV_AVAIL1, LOONG_AVAIL1 };
+
+	return (struct leaf){ .paddr = pte_leaf_address(p, word, level) & ~(page_size(level) - 1),
+			      .avail1 = (word & avail1[p->format]) != 0 };
+}
 struct leaf pte_decode_leaf(const struct paging *p, uint64_t word, unsigned level);
 /* The same, but with the property that encodes to this very word, where decoding is lossy. */
 struct leaf pte_decode_exact(const struct paging *p, uint64_t word, unsigned level);

@@ -42,7 +42,7 @@ mapping_find(const struct kvms *s, uint64_t table, uint64_t va, uint32_t *before
 void
 rmap_add(struct kvms *s, uint64_t slot, uint64_t table, uint64_t va)
 {
-	struct slot *sl = slot_mut(s, slot);
+	struct slot *sl = slot_users_mut(s, slot);
 	uint32_t index, *head, bucket;
 	struct mapping *m;
 
@@ -70,7 +70,7 @@ rmap_add(struct kvms *s, uint64_t slot, uint64_t table, uint64_t va)
 void
 rmap_remove(struct kvms *s, uint64_t slot, uint64_t table, uint64_t va)
 {
-	struct slot *sl = slot_mut(s, slot);
+	struct slot *sl = slot_users_mut(s, slot);
 	uint32_t index, before;
 	struct mapping *m;
 

@@ -174,13 +174,22 @@ kvms_type_is_list(enum kvms_type type)
 const char *
 kvms_word(enum kvms_type type, uint64_t value)
 {
-	uint64_t each;
-	const char *text;
+	const struct word *w = (unsigned)type < KVMS_TYPES ? types[type].words : NULL;
 
-	for (unsigned i = 0; (text = kvms_word_at(type, i, &each)) != NULL; i++)
-		if (each == value)
-			return text;
+	for (; w != NULL && w->text != NULL; w++)
+		if (w->value == value)
+			return w->text;
 	return NULL;
+}
+
+bool
+value_in_type(enum kvms_type type, uint64_t value)
+{
+	if (types[type].words != NULL)
+		return kvms_word(type, value) != NULL;
+	if (type == KVMS_PROP)
+		return kvms_prop_valid(value);
+	return type != KVMS_FLAGS || value <= 0x1f;
 }
 
 const char *

@@ -70,6 +70,9 @@ enum kvms_config_key {
 #undef RESULT_IDS
 #undef NEW
 
+/* True if a scalar value lies inside its type: one of its words, a valid property, known flags. */
+bool value_in_type(enum kvms_type type, uint64_t value);
+
 /* The pre outcome for an id of "kind" that is not live; O_ok for kinds without objects. */
 unsigned unknown_outcome(enum kvms_kind kind);
 

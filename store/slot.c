@@ -1,18 +1,5 @@
 #include "store/int.h"
 
-struct slot *
-slot_mut(struct kvms *s, uint64_t index)
-{
-	struct slot *sl = &s->slot[index];
-
-	undo_save(s, UNDO_SLOT, 0, index, sl, sizeof *sl);
-	if ((sl->bits & SLOT_DIRTY) == 0) {
-		digest_touch(s, UNDO_SLOT, 0, index);
-		sl->bits |= SLOT_DIRTY;
-	}
-	return sl;
-}
-
 void
 slot_sync(struct kvms *s, uint64_t index)
 {
@@ -98,7 +85,7 @@ handle_new(struct kvms *s, uint64_t paddr)
 	uint64_t id = record_new(s, KVMS_ID_FRAME, (void **)&f);
 
 	f->paddr = paddr;
-	slot_mut(s, paddr / PAGE)->handles++;
+	slot_users_mut(s, paddr / PAGE)->handles++;
 	s->live.totals.frames++;
 	return id;
 }
@@ -106,7 +93,7 @@ handle_new(struct kvms *s, uint64_t paddr)
 void
 handle_end(struct kvms *s, uint64_t id)
 {
-	slot_mut(s, FRAME(s, id)->paddr / PAGE)->handles--;
+	slot_users_mut(s, FRAME(s, id)->paddr / PAGE)->handles--;
 	record_end(s, KVMS_ID_FRAME, id);
 	s->live.totals.frames--;
 }

@@ -190,7 +190,7 @@ keep(struct kvms *s, struct cpu *cpu, uint64_t is_node, uint64_t paddr)
 	if (!slot_inc(s, paddr / PAGE))
 		return O_refcount_saturated;
 	if (!is_node)
-		slot_mut(s, paddr / PAGE)->kept++;
+		slot_users_mut(s, paddr / PAGE)->kept++;
 	id = record_new(s, REC_KEPT, (void **)&k);
 	k->is_node = is_node;
 	k->paddr = paddr;
@@ -210,7 +210,7 @@ kept_end(struct kvms *s, uint64_t is_node, uint64_t paddr, uint64_t *nodes_freed
 		node_release(s, paddr, nodes_freed);
 		return;
 	}
-	slot_mut(s, paddr / PAGE)->kept--;
+	slot_users_mut(s, paddr / PAGE)->kept--;
 	slot_dec(s, paddr / PAGE);
 }
 

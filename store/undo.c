@@ -29,6 +29,13 @@ grow(struct kvms *s, void *array, size_t *capacity, size_t need, size_t size)
 	return array;
 }
 
+/* What a step may change of the scalars: without the roots of TLBs of CPUs that there are not. */
+static size_t
+live_size(const struct kvms *s)
+{
+	return offsetof(struct live, extent_root) + (SET_TLB + (size_t)s->ncpu) * sizeof s->live.extent_root[0];
+}
+
 void
 undo_begin(struct kvms *s)
 {
@@ -38,7 +45,8 @@ undo_begin(struct kvms *s)
 		u->count = u->bytes_count = 0;
 	u->mark = u->count;
 	u->bytes_mark = u->bytes_count;
-	u->live = s->live;
+	memcpy(&u->live, &s->live, live_size(s));
+	memset(u->saved, 0, sizeof u->saved);
 	u->active = true;
 }
 
@@ -52,21 +60,20 @@ entry_new(struct kvms *s)
 	return &u->entry[u->count];
 }
 
-void
-undo_save(struct kvms *s, enum undo_type type, unsigned which, uint64_t key, const void *at, size_t size)
+void *
+undo_room(struct kvms *s, enum undo_type type, unsigned which, uint64_t key, size_t size)
 {
 	struct undo *u = &s->undo;
-	struct undo_entry *e;
+	struct undo_entry *e = entry_new(s);
+	unsigned char *room;
 
-	if (!u->active)
-		return; /* creation and loading: nothing to go back to */
-	e = entry_new(s);
 	if (u->bytes_count + size > u->bytes_capacity)
 		u->bytes = grow(s, u->bytes, &u->bytes_capacity, u->bytes_count + size, 1);
 	*e = (struct undo_entry){ (uint8_t)type, (uint8_t)which, key, u->bytes_count };
-	memcpy(u->bytes + u->bytes_count, at, size);
+	room = u->bytes + u->bytes_count;
 	u->bytes_count += size;
 	u->count++;
+	return room;
 }
 
 void
@@ -140,7 +147,7 @@ undo_rollback(struct kvms *s)
 		entry_restore(s, &u->entry[i]);
 	u->count = u->mark;
 	u->bytes_count = u->bytes_mark;
-	s->live = u->live;
+	memcpy(&s->live, &u->live, live_size(s));
 	undo_end(s);
 }
 
