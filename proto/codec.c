@@ -240,6 +240,8 @@ bind_wire(struct kvmp_side *side, unsigned i)
 	else if (!side->fields[i].has_default)
 		side->required |= UINT64_C(1) << i;
 	side->plain = side->plain && (i == 0 || side->numbers[i - 1] < f->id);
+	side->scalar = side->scalar && f->id < 16 &&
+		       (side->forms[i] == KVMP_FORM_FIXED64 || side->forms[i] == KVMP_FORM_VARINT);
 }
 
 static bool
@@ -249,7 +251,7 @@ bind_side(struct kvmp_side *side, const struct kvms_field *fields, unsigned coun
 	side->fields = fields;
 	side->count = count;
 	side->message = message;
-	side->plain = true;
+	side->plain = side->scalar = true;
 	if (message->n_fields != count)
 		return fault("%s has %u fields, its row %u", message->name, message->n_fields, count);
 	for (unsigned i = 0; i < count; i++) {

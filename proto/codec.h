@@ -40,6 +40,7 @@ struct kvmp_side {
 	uint64_t required;              /* bit i: argument i must be there */
 	uint64_t lists;                 /* bit i: field i is a list without presence of its own */
 	bool plain;                     /* numbers ascend as the fields do */
+	bool scalar;                    /* FIXED64 and VARINT only, tagged in one byte */
 };
 
 /* A row and its two messages. */

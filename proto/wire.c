@@ -1,5 +1,6 @@
 #include "proto/wire.h"
 
+#include <endian.h>
 #include <string.h>
 
 #include "proto/codec.h"
@@ -23,6 +24,9 @@ enum {
 	OUTCOME_RESULT = 6,
 	OUTCOME_INSPECT_RESULT = 7
 };
+
+/* Bytes of a frame with an outcome that is ok and scalars, whatever they are. */
+#define SHORT_MAX (64u + KVMS_FIELDS_MAX * 11u)
 
 /* ---- Sizes ------------------------------------------------------------------------- */
 
@@ -126,9 +130,9 @@ tag_put(uint8_t *at, unsigned number, unsigned type)
 static uint8_t *
 fixed64_put(uint8_t *at, uint64_t value)
 {
-	for (unsigned i = 0; i < 8; i++)
-		at[i] = (uint8_t)(value >> 8 * i);
-	return at + 8;
+	value = htole64(value);
+	memcpy(at, &value, sizeof value);
+	return at + sizeof value;
 }
 
 /* Tag and length of what follows. */
@@ -292,6 +296,36 @@ outcome_put(uint8_t *at, const struct kvmp_answer *a)
 	return at;
 }
 
+/*
+ * The same in one pass, for a short answer of scalars: the three lengths that
+ * stand before what they measure are one byte each and are filled in behind.
+ * Gives false, with nothing appended, if they are not.
+ */
+static bool
+short_response_put(const struct kvmp_response *r, const struct kvmp_binding *b, struct kvmp_buffer *to)
+{
+	const struct kvmp_answer *a = &r->answer;
+	struct values v = { a->outcome.present, a->outcome.field, NULL };
+	uint8_t *start = kvmp_buffer_reserve(to, SHORT_MAX), *at = start, *outcome, *member, *results;
+
+	if (start == NULL)
+		return false;
+	at = fixed64_put(tag_put(at + KVMP_FRAME_HEADER, RESPONSE_ID, TYPE_FIXED64), r->id);
+	outcome = tag_put(at, RESPONSE_OUTCOME, TYPE_LENGTH);
+	at = outcome_put(outcome + 1, a);
+	member = tag_put(at, a->inspect ? OUTCOME_INSPECT_RESULT : OUTCOME_RESULT, TYPE_LENGTH);
+	results = tag_put(member + 1, a->row->code, TYPE_LENGTH);
+	at = side_put(results + 1, &b->results, &v);
+	if (at - outcome - 1 > 0x7f) /* and with it the others */
+		return false;
+	*outcome = (uint8_t)(at - outcome - 1);
+	*member = (uint8_t)(at - member - 1);
+	*results = (uint8_t)(at - results - 1);
+	kvmp_frame_header(start, (size_t)(at - start) - KVMP_FRAME_HEADER);
+	kvmp_buffer_added(to, (size_t)(at - start));
+	return true;
+}
+
 bool
 kvmp_wire_response_put(const struct kvmp_response *r, struct kvmp_buffer *to)
 {
@@ -308,6 +342,8 @@ kvmp_wire_response_put(const struct kvmp_response *r, struct kvmp_buffer *to)
 	ok = a->outcome.name == 0;
 	number = a->inspect ? OUTCOME_INSPECT_RESULT : OUTCOME_RESULT;
 	b = a->inspect ? kvmp_request_binding(a->row->code) : kvmp_op_binding(a->row->code);
+	if (ok && b->results.plain && b->results.scalar && short_response_put(r, b, to))
+		return true;
 	size = outcome_size(a);
 	if (ok) {
 		if (!b->results.plain || !side_size(&b->results, &v, &results))
@@ -336,9 +372,9 @@ struct rest {
 	const uint8_t *end;
 };
 
-/* A number in as few bytes as it needs. */
+/* A number of more than a byte, in as few as it needs. */
 static bool
-varint_get(struct rest *in, uint64_t *value)
+long_varint_get(struct rest *in, uint64_t *value)
 {
 	unsigned shift = 0;
 	uint8_t byte;
@@ -356,15 +392,24 @@ varint_get(struct rest *in, uint64_t *value)
 	return byte != 0 || shift == 7;
 }
 
+/* A number in as few bytes as it needs. */
+static inline bool
+varint_get(struct rest *in, uint64_t *value)
+{
+	if (in->at == in->end || *in->at > 0x7f)
+		return long_varint_get(in, value);
+	*value = *in->at++;
+	return true;
+}
+
 static bool
 fixed64_get(struct rest *in, uint64_t *value)
 {
 	if (in->end - in->at < 8)
 		return false;
-	*value = 0;
-	for (unsigned i = 0; i < 8; i++)
-		*value |= (uint64_t)in->at[i] << 8 * i;
-	in->at += 8;
+	memcpy(value, in->at, sizeof *value);
+	*value = le64toh(*value);
+	in->at += sizeof *value;
 	return true;
 }
 
