@@ -1,6 +1,7 @@
 #include "client/report.h"
 
 #include "client/show.h"
+#include "client/trace_run.h"
 
 #include "trace/text.h"
 
@@ -62,53 +63,6 @@ kvmctl_report_state(struct kvt_target *target, struct kvmctl_report *report)
 
 /* ---- For a person ---------------------------------------------------------------- */
 
-/* 1234567 as 1,234,567. */
-static void
-put_grouped(struct kvt_buffer *b, uint64_t value)
-{
-	char digits[24];
-	int length = snprintf(digits, sizeof digits, "%" PRIu64, value);
-
-	for (int i = 0; i < length; i++) {
-		if (i > 0 && (length - i) % 3 == 0)
-			kvt_putc(b, ',');
-		kvt_putc(b, digits[i]);
-	}
-}
-
-/* Bytes in the largest unit that leaves a number of at least 1. */
-static void
-put_size(struct kvt_buffer *b, uint64_t bytes)
-{
-	static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
-	unsigned unit = 0;
-	uint64_t whole = bytes;
-
-	while (whole >= 1024) {
-		whole /= 1024;
-		unit++;
-	}
-	if (unit == 0)
-		kvt_putf(b, "%" PRIu64 " bytes", bytes);
-	else
-		kvt_putf(b, "%" PRIu64 ".%u %s", whole, (unsigned)((bytes >> (10 * (unit - 1)) & 1023) * 10 / 1024),
-			 units[unit]);
-}
-
-static void
-put_rate(struct kvt_buffer *b, const struct kvt_statistics *run)
-{
-	double seconds = (double)run->nanoseconds / 1e9;
-
-	put_grouped(b, run->ops);
-	kvt_putf(b, " in %.2f s", seconds);
-	if (run->ops > 0 && run->nanoseconds > 0) {
-		kvt_puts(b, ", ");
-		put_grouped(b, (uint64_t)((double)run->ops / seconds));
-		kvt_puts(b, " a second");
-	}
-}
-
 static void
 put_outcomes(struct kvt_buffer *b, const struct kvt_statistics *run)
 {
@@ -118,7 +72,7 @@ put_outcomes(struct kvt_buffer *b, const struct kvt_statistics *run)
 		if (run->outcomes[c] == 0)
 			continue;
 		kvt_putf(b, "%s%s ", first ? "" : ", ", kvms_class_word(c));
-		put_grouped(b, run->outcomes[c]);
+		kvmctl_put_grouped(b, run->outcomes[c]);
 		first = false;
 	}
 	if (first)
@@ -135,7 +89,7 @@ line(const char *name, struct kvt_buffer *b)
 static void
 count_line(const char *name, uint64_t value, struct kvt_buffer *b)
 {
-	put_grouped(b, value);
+	kvmctl_put_grouped(b, value);
 	line(name, b);
 }
 
@@ -143,12 +97,12 @@ static void
 print_state(const struct kvmctl_report *report, struct kvt_buffer *b)
 {
 	count_line("areas alive", report->areas, b);
-	put_grouped(b, report->free_blocks);
+	kvmctl_put_grouped(b, report->free_blocks);
 	kvt_puts(b, report->free_blocks == 1 ? " block, " : " blocks, ");
-	put_size(b, report->free_total);
+	kvmctl_put_size(b, report->free_total);
 	if (report->free_blocks > 1) {
 		kvt_puts(b, ", the largest ");
-		put_size(b, report->free_largest);
+		kvmctl_put_size(b, report->free_largest);
 	}
 	line("free va", b);
 	count_line("broken laws", report->laws, b);
@@ -162,7 +116,7 @@ print_text(const struct kvmctl_report *report, const struct kvt_statistics *run,
 {
 	struct kvt_buffer b = { 0 };
 
-	put_rate(&b, run);
+	kvmctl_put_rate(&b, run);
 	line("ops", &b);
 	put_outcomes(&b, run);
 	line("outcomes", &b);
@@ -171,7 +125,7 @@ print_text(const struct kvmctl_report *report, const struct kvt_statistics *run,
 		count_line("gaps", run->gaps, &b);
 	count_line("divergences", run->divergences, &b);
 	if (run->stale > 0) {
-		put_grouped(&b, run->stale);
+		kvmctl_put_grouped(&b, run->stale);
 		kvt_puts(&b, run->stale == 1 ? " entry, its" : " entries, their");
 		kvt_puts(&b, " range or frame in use again before a flush");
 		line("stale tlb", &b);

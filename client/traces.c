@@ -2,65 +2,14 @@
  * traces - making traces: from recordings, and from nothing.
  */
 #include "client/commands.h"
+#include "client/trace_run.h"
 
 #include "trace/gen.h"
 #include "trace/import_ftrace.h"
 #include "trace/text.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-/* Where a trace goes: --output, or standard output. */
-struct output {
-	const char *path; /* NULL: standard output */
-	FILE *file;
-	bool is_new; /* there was no such file before */
-};
-
-/* What was in the file stays until something is written: a call that fails early destroys nothing. */
-static enum kvmctl_status
-output_open(struct output *o, const char *path)
-{
-	int fd;
-
-	*o = (struct output){ .file = stdout };
-	if (path == NULL || strcmp(path, "-") == 0)
-		return KVMCTL_OK;
-	o->path = path;
-	o->is_new = access(path, F_OK) != 0;
-	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-	o->file = fd >= 0 ? fdopen(fd, "w") : NULL;
-	if (o->file != NULL)
-		return KVMCTL_OK;
-	kvmctl_complain("%s: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return KVMCTL_UNREADABLE;
-}
-
-/* End the output; "written": all of it is there. */
-static enum kvmctl_status
-output_close(struct output *o, bool written)
-{
-	bool failed = fflush(o->file) != 0 || ferror(o->file);
-	struct stat st;
-
-	if (o->path == NULL)
-		return KVMCTL_OK; /* the end of the call looks at standard output */
-	if (!failed && written && fstat(fileno(o->file), &st) == 0 && S_ISREG(st.st_mode))
-		failed = ftruncate(fileno(o->file), ftello(o->file)) != 0;
-	if (failed)
-		kvmctl_complain("%s: %s", o->path, strerror(errno));
-	fclose(o->file);
-	if (!written && o->is_new)
-		unlink(o->path);
-	return failed ? KVMCTL_UNREADABLE : KVMCTL_OK;
-}
 
 /* The report as one JSON object on standard error: standard output may hold the trace. */
 static void
@@ -101,7 +50,7 @@ kvmctl_trace_import(struct kvmctl *k)
 	struct kvt_import_report report;
 	enum kvmctl_status status;
 	char error[1024];
-	struct output o;
+	struct kvmctl_output o;
 
 	if (from == NULL || strcmp(from, "linux-ftrace") != 0) {
 		kvmctl_complain("say what kind of recording it is: --from linux-ftrace");
@@ -109,14 +58,14 @@ kvmctl_trace_import(struct kvmctl *k)
 	}
 	status = kvmctl_option_number(k, OPTION_memory, 0, &in.memory_size);
 	if (status == KVMCTL_OK)
-		status = output_open(&o, k->option[OPTION_output]);
+		status = kvmctl_output_open(&o, k->option[OPTION_output]);
 	if (status != KVMCTL_OK)
 		return status;
 	if (kvt_import_ftrace(&in, o.file, &report, error, sizeof error) != 0) {
 		kvmctl_complain("%s", error);
 		status = KVMCTL_UNREADABLE;
 	}
-	if (output_close(&o, status == KVMCTL_OK) != KVMCTL_OK && status == KVMCTL_OK)
+	if (kvmctl_output_close(&o, status == KVMCTL_OK) != KVMCTL_OK && status == KVMCTL_OK)
 		status = KVMCTL_UNREADABLE;
 	if (status == KVMCTL_OK && k->json)
 		json_report(&report);
@@ -162,7 +111,7 @@ generate(struct kvmctl *k, const struct kvms_op *config)
 	struct kvt_gen gen = { .config = config };
 	enum kvmctl_status status, closed;
 	char error[1024] = "";
-	struct output o;
+	struct kvmctl_output o;
 
 	if (k->option[OPTION_profile] != NULL) {
 		gen.profile = kvt_profile_find(k->option[OPTION_profile]);
@@ -173,13 +122,13 @@ generate(struct kvmctl *k, const struct kvms_op *config)
 	if (status == KVMCTL_OK)
 		status = kvmctl_option_number(k, OPTION_steps, 1000, &gen.steps);
 	if (status == KVMCTL_OK)
-		status = output_open(&o, k->option[OPTION_output]);
+		status = kvmctl_output_open(&o, k->option[OPTION_output]);
 	if (status != KVMCTL_OK)
 		return status;
 	status = gen_status(kvt_gen(&gen, o.file, error, sizeof error));
 	if (status != KVMCTL_OK)
 		kvmctl_complain("%s", error);
-	closed = output_close(&o, status == KVMCTL_OK || status == KVMCTL_BROKEN);
+	closed = kvmctl_output_close(&o, status == KVMCTL_OK || status == KVMCTL_BROKEN);
 	return status != KVMCTL_OK ? status : closed;
 }
 

@@ -96,6 +96,72 @@ kvt_bound(const struct kvt_bindings *b, enum kvms_kind kind, uint64_t recorded)
 	return at->kind != 0 ? at->actual : recorded;
 }
 
+static bool
+is_table_id(enum kvms_type type, uint64_t value)
+{
+	return (type == KVMS_TABLE || type == KVMS_TABLE_ALL) && value != 0 && value != UINT64_MAX;
+}
+
+/* Lists of ids with the actual ones, in a copy. */
+static bool
+translate_lists(const struct kvt_bindings *b, const struct kvms_row *row, struct kvms_op *op, struct kvt_words *lists)
+{
+	size_t words = 0;
+	uint64_t *at;
+
+	for (unsigned i = 0; i < row->args_count; i++)
+		if (kvms_type_is_list(row->args[i].type))
+			words += kvt_list_words(row->args[i].type, op->arg[i]);
+	lists->size = 0;
+	at = kvt_words_add(lists, words);
+	if (at == NULL)
+		return false;
+	if (words > 0)
+		memcpy(at, op->list, words * sizeof *at);
+	op->list = at;
+	for (unsigned i = 0; i < row->args_count; i++) {
+		if (row->args[i].type == KVMS_IDS)
+			for (uint64_t k = 0; k < op->arg[i]; k++)
+				at[k] = kvt_bound(b, row->args[i].kind, at[k]);
+		if (kvms_type_is_list(row->args[i].type))
+			at += kvt_list_words(row->args[i].type, op->arg[i]);
+	}
+	return true;
+}
+
+bool
+kvt_translate(const struct kvt_bindings *b, const struct kvms_row *row, struct kvms_op *op, struct kvt_words *lists)
+{
+	bool has_lists = false;
+
+	if (b->count == 0)
+		return true;
+	for (unsigned i = 0; i < row->args_count; i++) {
+		if (row->args[i].type == KVMS_ID)
+			op->arg[i] = kvt_bound(b, row->args[i].kind, op->arg[i]);
+		else if (is_table_id(row->args[i].type, op->arg[i]))
+			op->arg[i] = kvt_bound(b, KVMS_ID_VM_SPACE, op->arg[i]);
+		has_lists = has_lists || row->args[i].type == KVMS_IDS;
+	}
+	return !has_lists || translate_lists(b, row, op, lists);
+}
+
+bool
+kvt_bind_created(struct kvt_bindings *b, const struct kvt_line *line, const struct kvms_outcome *out)
+{
+	if (!line->recorded || line->class != KVMS_OK || out->name != 0)
+		return true;
+	for (size_t i = 0; i < line->fields_count; i++) {
+		const struct kvt_field *f = &line->fields[i];
+
+		if (f->index < 0 || !line->row->results[f->index].created || (out->present >> f->index & 1) == 0)
+			continue;
+		if (!kvt_bind(b, f->id, f->value, out->field[f->index]))
+			return false;
+	}
+	return true;
+}
+
 void
 kvt_bindings_free(struct kvt_bindings *b)
 {

@@ -9,6 +9,8 @@
 #define KVT_BIND_H
 
 #include "store/kvmstore.h"
+#include "trace/text.h"
+#include "trace/value.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,6 +35,18 @@ bool kvt_bind(struct kvt_bindings *b, enum kvms_kind kind, uint64_t recorded, ui
 
 /* The actual id a recorded one stands for. */
 uint64_t kvt_bound(const struct kvt_bindings *b, enum kvms_kind kind, uint64_t recorded);
+
+/*
+ * Put the actual ids into an operation or request that has recorded ones.
+ *
+ * => lists: takes its list with the actual ids, if it has one with ids in it
+ * => false: no memory
+ */
+bool kvt_translate(const struct kvt_bindings *b, const struct kvms_row *row, struct kvms_op *op,
+		   struct kvt_words *lists);
+
+/* Created ids stand for the recorded ones from here on, if both sides succeeded.  False: no memory. */
+bool kvt_bind_created(struct kvt_bindings *b, const struct kvt_line *line, const struct kvms_outcome *out);
 
 void kvt_bindings_free(struct kvt_bindings *b);
 

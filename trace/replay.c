@@ -84,7 +84,10 @@ diverge(struct run *run, const struct kvt_line *line, const struct kvms_op *op)
 	struct kvt_statistics *s = &run->r->statistics;
 
 	run->diverged = true;
-	s->divergences++;
+	if (s->divergences++ == 0)
+		s->divergence_line = line->number;
+	if (run->r->untold)
+		return GO_ON;
 	report_place(run, line->number);
 	kvt_puts(&run->text, line->kind == KVT_OP ? "the outcome differs" : "the answer differs");
 	if (s->gap_line != 0)
@@ -164,6 +167,8 @@ report_stale(void *arg, const struct kvt_stale_warning *w)
 	struct kvt_buffer b = { 0 };
 
 	run->r->statistics.stale++;
+	if (run->r->untold)
+		return;
 	kvt_putf(&b, "%s:%" PRIu64 ": warning: %s while a TLB still has the entry from before\n", run->source,
 		 w->reused.line, w->is_frame ? "a frame is used again" : "a range is mapped again");
 	kvt_putf(&b, "  CPU %" PRIu64 ", va 0x%" PRIx64 ", paddr 0x%" PRIx64 ": stale since ", w->cpu, w->va, w->paddr);
@@ -287,7 +292,10 @@ run_base(struct run *run, const struct kvt_line *line)
 	if (digest == line->digest)
 		return GO_ON;
 	run->diverged = true;
-	run->r->statistics.divergences++;
+	if (run->r->statistics.divergences++ == 0)
+		run->r->statistics.divergence_line = line->number;
+	if (run->r->untold)
+		return GO_ON;
 	fprintf(run->r->report,
 		"%s:%" PRIu64 ": the state to start from differs\n  expected: digest=0x%016" PRIx64
 		"\n  actual:   digest=0x%016" PRIx64 "\n",
@@ -296,57 +304,6 @@ run_base(struct run *run, const struct kvt_line *line)
 }
 
 /* ---- Ops and requests -------------------------------------------------------------------------- */
-
-static bool
-is_table_id(enum kvms_type type, uint64_t value)
-{
-	return (type == KVMS_TABLE || type == KVMS_TABLE_ALL) && value != 0 && value != UINT64_MAX;
-}
-
-/* Lists of ids with the actual ones, in a copy. */
-static bool
-translate_lists(struct run *run, const struct kvms_row *row, struct kvms_op *op)
-{
-	size_t words = 0;
-	uint64_t *at;
-
-	for (unsigned i = 0; i < row->args_count; i++)
-		if (kvms_type_is_list(row->args[i].type))
-			words += kvt_list_words(row->args[i].type, op->arg[i]);
-	run->ids.size = 0;
-	at = kvt_words_add(&run->ids, words);
-	if (at == NULL)
-		return false;
-	if (words > 0)
-		memcpy(at, op->list, words * sizeof *at);
-	op->list = at;
-	for (unsigned i = 0; i < row->args_count; i++) {
-		if (row->args[i].type == KVMS_IDS)
-			for (uint64_t k = 0; k < op->arg[i]; k++)
-				at[k] = kvt_bound(&run->bindings, row->args[i].kind, at[k]);
-		if (kvms_type_is_list(row->args[i].type))
-			at += kvt_list_words(row->args[i].type, op->arg[i]);
-	}
-	return true;
-}
-
-/* The op with actual ids for recorded ones. */
-static bool
-translate(struct run *run, const struct kvms_row *row, struct kvms_op *op)
-{
-	bool has_lists = false;
-
-	if (run->bindings.count == 0)
-		return true;
-	for (unsigned i = 0; i < row->args_count; i++) {
-		if (row->args[i].type == KVMS_ID)
-			op->arg[i] = kvt_bound(&run->bindings, row->args[i].kind, op->arg[i]);
-		else if (is_table_id(row->args[i].type, op->arg[i]))
-			op->arg[i] = kvt_bound(&run->bindings, KVMS_ID_VM_SPACE, op->arg[i]);
-		has_lists = has_lists || row->args[i].type == KVMS_IDS;
-	}
-	return !has_lists || translate_lists(run, row, op);
-}
 
 static bool
 fields_hold(const struct run *run, const struct kvt_line *line)
@@ -360,23 +317,6 @@ fields_hold(const struct run *run, const struct kvt_line *line)
 	return true;
 }
 
-/* Created ids stand for the recorded ones from here on, if both sides succeeded. */
-static bool
-bind_created(struct run *run, const struct kvt_line *line)
-{
-	if (!line->recorded || line->class != KVMS_OK || run->out.name != 0)
-		return true;
-	for (size_t i = 0; i < line->fields_count; i++) {
-		const struct kvt_field *f = &line->fields[i];
-
-		if (f->index < 0 || !line->row->results[f->index].created || (run->out.present >> f->index & 1) == 0)
-			continue;
-		if (!kvt_bind(&run->bindings, f->id, f->value, run->out.field[f->index]))
-			return false;
-	}
-	return true;
-}
-
 static enum step
 run_op(struct run *run, const struct kvt_line *line)
 {
@@ -385,7 +325,7 @@ run_op(struct run *run, const struct kvt_line *line)
 	enum kvt_status status;
 	enum step step = GO_ON;
 
-	if (!translate(run, line->row, &op))
+	if (!kvt_translate(&run->bindings, line->row, &op, &run->ids))
 		return no_memory(run);
 	status = run->r->target->apply(run->r->target, &op, &run->out);
 	if (status != KVT_DONE)
@@ -404,7 +344,11 @@ run_op(struct run *run, const struct kvt_line *line)
 	} else if (line->recorded && (!kvt_outcome_holds(line, &run->out) || !fields_hold(run, line))) {
 		step = diverge(run, line, &op);
 	}
-	return bind_created(run, line) ? step : no_memory(run);
+	if (!kvt_bind_created(&run->bindings, line, &run->out))
+		return no_memory(run);
+	if (run->r->step != NULL && !run->r->step(run->r->arg, line, &op, &run->out))
+		return STOP_ASKED;
+	return step;
 }
 
 static enum step
@@ -412,9 +356,10 @@ run_expect(struct run *run, const struct kvt_line *line)
 {
 	struct kvms_op op = line->op;
 	enum kvt_status status;
+	enum step step = GO_ON;
 
 	run->r->statistics.expects++;
-	if (!translate(run, line->row, &op))
+	if (!kvt_translate(&run->bindings, line->row, &op, &run->ids))
 		return no_memory(run);
 	status = run->r->target->inspect(run->r->target, &op, &run->out);
 	if (status != KVT_DONE)
@@ -426,7 +371,11 @@ run_expect(struct run *run, const struct kvt_line *line)
 		kvt_print_line(&run->text, &actual, NULL);
 		print_line(run);
 	}
-	return run->out.name == 0 && fields_hold(run, line) ? GO_ON : diverge(run, line, &op);
+	if (run->out.name != 0 || !fields_hold(run, line))
+		step = diverge(run, line, &op);
+	if (run->r->step != NULL && !run->r->step(run->r->arg, line, &op, &run->out))
+		return STOP_ASKED;
+	return step;
 }
 
 /* ---- Lines ------------------------------------------------------------------------------------------ */

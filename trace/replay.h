@@ -36,6 +36,7 @@ struct kvt_statistics {
 	uint64_t expects;
 	uint64_t gaps;
 	uint64_t divergences; /* lines that differ */
+	uint64_t divergence_line; /* the first of them, 0 = none */
 	uint64_t stale;       /* warnings of stale TLB entries whose range or frame is in use again */
 	uint64_t nanoseconds; /* from the first line on */
 	uint64_t bytes_done;  /* of the file */
@@ -77,6 +78,15 @@ struct kvt_replay {
 	 */
 	bool (*comment)(void *arg, const char *text, uint64_t line, struct kvt_target *target);
 
+	/*
+	 * Called behind every operation and every expectation, whatever came of it.
+	 * May be NULL.  False ends the run there.
+	 *
+	 * => op: with the store's ids in place of recorded ones
+	 * => all of it is good for this call only
+	 */
+	bool (*step)(void *arg, const struct kvt_line *line, const struct kvms_op *op, const struct kvms_outcome *out);
+
 	/* Called about ten times a second and once at the end.  May be NULL. */
 	void (*progress)(void *arg, const struct kvt_statistics *so_far);
 
@@ -87,6 +97,7 @@ struct kvt_replay {
 	kvt_stale_teller *stale;
 
 	bool keep_going; /* run on after a divergence */
+	bool untold;     /* run on, and count divergences and stale entries without a word */
 
 	/*
 	 * NULL: replay, compare.  Else run: op lines are printed here in canonical

@@ -1,0 +1,193 @@
+#include "client/trace_run.h"
+
+#include "client/progress.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- The run -------------------------------------------------------------------- */
+
+static struct kvt_target *
+open_store(void *arg, const struct kvms_op *config, const struct kvt_base *base, struct kvms_refusal *why)
+{
+	struct kvmctl_trace_run *run = arg;
+	const struct kvmctl_trace_store want = { .trace = run->path, .config = config, .base = base };
+	struct kvmctl here = *run->k;
+
+	if (here.option[OPTION_embedded] == NULL)
+		here.option[OPTION_embedded] = "";
+	run->status = kvmctl_session_open_trace(&here, &run->session, &want, why);
+	if (run->status != KVMCTL_OK)
+		return NULL;
+	if (run->begin == NULL || run->begin(run->arg, run))
+		return run->session.target;
+	why->key = -1;
+	snprintf(why->text, sizeof why->text, "the command cannot use it");
+	return NULL;
+}
+
+static bool
+on_step(void *arg, const struct kvt_line *line, const struct kvms_op *op, const struct kvms_outcome *out)
+{
+	struct kvmctl_trace_run *run = arg;
+
+	return run->step(run->arg, line, op, out);
+}
+
+static void
+on_progress(void *arg, const struct kvt_statistics *so_far)
+{
+	struct kvmctl_trace_run *run = arg;
+
+	if (!run->k->quiet && isatty(STDERR_FILENO))
+		kvmctl_progress_draw(so_far);
+}
+
+static enum kvmctl_status
+status_of(const struct kvmctl_trace_run *run, enum kvt_result result, const struct kvt_input *in)
+{
+	if (result == KVT_SYNTAX && kvt_input_error(in)[0] != '\0')
+		return KVMCTL_UNREADABLE;
+	if (run->status != KVMCTL_OK && result != KVT_SYNTAX)
+		return run->status;
+	return (enum kvmctl_status)result;
+}
+
+enum kvmctl_status
+kvmctl_trace_run(struct kvmctl_trace_run *run)
+{
+	struct kvt_replay r = {
+		.arg = run,
+		.open = open_store,
+		.step = on_step,
+		.progress = on_progress,
+		.untold = true,
+		.report = stderr,
+	};
+	FILE *clean = kvmctl_progress_stream();
+	enum kvmctl_status status;
+	struct kvt_input *in;
+	char error[1024];
+
+	in = kvt_input_open(run->path, error, sizeof error);
+	if (in != NULL) {
+		r.report = clean != NULL ? clean : stderr;
+		status = status_of(run, kvt_replay(&r, in, kvt_input_name(in)), in);
+		kvt_input_close(&in);
+		kvmctl_progress_clear();
+	} else {
+		kvmctl_complain("%s", error);
+		status = KVMCTL_UNREADABLE;
+	}
+	if (clean != NULL)
+		fclose(clean);
+	run->statistics = r.statistics;
+	if (status == KVMCTL_DIVERGED)
+		kvmctl_complain("%s: %" PRIu64 " of its lines record something else than what comes out, the first is line %" PRIu64
+				"; \"kvmctl replay\" shows it",
+				run->path, r.statistics.divergences, r.statistics.divergence_line);
+	return status;
+}
+
+void
+kvmctl_trace_run_close(struct kvmctl_trace_run *run)
+{
+	kvmctl_session_close(&run->session);
+}
+
+struct kvms *
+kvmctl_trace_run_store(struct kvmctl_trace_run *run)
+{
+	return kvt_target_store(run->session.target);
+}
+
+/* ---- Numbers for people ----------------------------------------------------------- */
+
+void
+kvmctl_put_grouped(struct kvt_buffer *b, uint64_t value)
+{
+	char digits[24];
+	int length = snprintf(digits, sizeof digits, "%" PRIu64, value);
+
+	for (int i = 0; i < length; i++) {
+		if (i > 0 && (length - i) % 3 == 0)
+			kvt_putc(b, ',');
+		kvt_putc(b, digits[i]);
+	}
+}
+
+void
+kvmctl_put_size(struct kvt_buffer *b, uint64_t bytes)
+{
+	static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+	unsigned unit = 0;
+	uint64_t whole = bytes;
+
+	while (whole >= 1024) {
+		whole /= 1024;
+		unit++;
+	}
+	if (unit == 0)
+		kvt_putf(b, "%" PRIu64 " bytes", bytes);
+	else
+		kvt_putf(b, "%" PRIu64 ".%u %s", whole, (unsigned)((bytes >> (10 * (unit - 1)) & 1023) * 10 / 1024),
+			 units[unit]);
+}
+
+void
+kvmctl_put_rate(struct kvt_buffer *b, const struct kvt_statistics *s)
+{
+	double seconds = (double)s->nanoseconds / 1e9;
+
+	kvmctl_put_grouped(b, s->ops);
+	kvt_putf(b, " in %.2f s", seconds);
+	if (s->ops > 0 && s->nanoseconds > 0) {
+		kvt_puts(b, ", ");
+		kvmctl_put_grouped(b, (uint64_t)((double)s->ops / seconds));
+		kvt_puts(b, " a second");
+	}
+}
+
+/* ---- Output ------------------------------------------------------------------------ */
+
+enum kvmctl_status
+kvmctl_output_open(struct kvmctl_output *o, const char *path)
+{
+	int fd;
+
+	*o = (struct kvmctl_output){ .file = stdout };
+	if (path == NULL || strcmp(path, "-") == 0)
+		return KVMCTL_OK;
+	o->path = path;
+	o->is_new = access(path, F_OK) != 0;
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+	o->file = fd >= 0 ? fdopen(fd, "w") : NULL;
+	if (o->file != NULL)
+		return KVMCTL_OK;
+	kvmctl_complain("%s: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return KVMCTL_UNREADABLE;
+}
+
+enum kvmctl_status
+kvmctl_output_close(struct kvmctl_output *o, bool written)
+{
+	bool failed = fflush(o->file) != 0 || ferror(o->file);
+	struct stat st;
+
+	if (o->path == NULL)
+		return KVMCTL_OK; /* the end of the call looks at standard output */
+	if (!failed && written && fstat(fileno(o->file), &st) == 0 && S_ISREG(st.st_mode))
+		failed = ftruncate(fileno(o->file), ftello(o->file)) != 0;
+	if (failed)
+		kvmctl_complain("%s: %s", o->path, strerror(errno));
+	fclose(o->file);
+	if (!written && o->is_new)
+		unlink(o->path);
+	return failed ? KVMCTL_UNREADABLE : KVMCTL_OK;
+}

@@ -1,0 +1,60 @@
+/*
+ * trace_run - what the commands on traces share: a trace run step by step on a
+ * store of its own in this process, and a place for what they write.
+ */
+#ifndef KVMCTL_TRACE_RUN_H
+#define KVMCTL_TRACE_RUN_H
+
+#include "client/session.h"
+#include "trace/replay.h"
+
+/* Zero-initialise, set the first members; kvmctl_trace_run_close() ends it. */
+struct kvmctl_trace_run {
+	struct kvmctl *k;
+	const char *path; /* "-" is standard input */
+	void *arg;
+	/* The store is there.  False ends the run; "status" is set then, and why has been said. */
+	bool (*begin)(void *arg, struct kvmctl_trace_run *run);
+	bool (*step)(void *arg, const struct kvt_line *line, const struct kvms_op *op, const struct kvms_outcome *out);
+
+	struct kvmctl_session session; /* its store; stays open behind the run */
+	struct kvt_statistics statistics;
+	enum kvmctl_status status; /* of what is not the trace's own */
+};
+
+/*
+ * Run it to its end.  Outcomes that differ from what the trace records are
+ * counted, and told in one sentence; they end nothing.
+ *
+ * => gives KVMCTL_OK or KVMCTL_DIVERGED: all of the trace has run
+ * => fails with any other status, having said why
+ */
+enum kvmctl_status kvmctl_trace_run(struct kvmctl_trace_run *run);
+void kvmctl_trace_run_close(struct kvmctl_trace_run *run);
+
+/* The store of the run. */
+struct kvms *kvmctl_trace_run_store(struct kvmctl_trace_run *run);
+
+/* "79,344 in 0.19 s, 417,600 a second" */
+void kvmctl_put_rate(struct kvt_buffer *b, const struct kvt_statistics *s);
+
+/* 1234567 as 1,234,567; bytes in the largest unit that leaves a number of at least 1: "1.5 MiB". */
+void kvmctl_put_grouped(struct kvt_buffer *b, uint64_t value);
+void kvmctl_put_size(struct kvt_buffer *b, uint64_t bytes);
+
+/* ---- Output ---------------------------------------------------------------------- */
+
+/* Where a result goes: --output, or standard output. */
+struct kvmctl_output {
+	const char *path; /* NULL: standard output */
+	FILE *file;
+	bool is_new; /* there was no such file before */
+};
+
+/* What was in the file stays until something is written: a call that fails early destroys nothing. */
+enum kvmctl_status kvmctl_output_open(struct kvmctl_output *o, const char *path);
+
+/* End the output; "written": all of it is there. */
+enum kvmctl_status kvmctl_output_close(struct kvmctl_output *o, bool written);
+
+#endif /* KVMCTL_TRACE_RUN_H */

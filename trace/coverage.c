@@ -1,0 +1,102 @@
+#include "trace/coverage.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool
+kvt_coverage_init(struct kvt_coverage *c)
+{
+	memset(c, 0, sizeof *c);
+	c->ops = kvms_op_max() + 1;
+	c->outcomes = kvms_outcome_max() + 1;
+	c->cell = calloc((size_t)c->ops * c->outcomes, sizeof *c->cell);
+	c->requests = calloc((size_t)kvms_request_max() + 1, sizeof *c->requests);
+	return c->cell != NULL && c->requests != NULL;
+}
+
+void
+kvt_coverage_free(struct kvt_coverage *c)
+{
+	free(c->cell);
+	free(c->requests);
+	memset(c, 0, sizeof *c);
+}
+
+const struct kvt_cell *
+kvt_coverage_cell(const struct kvt_coverage *c, unsigned code, unsigned name)
+{
+	return &c->cell[(size_t)code * c->outcomes + name];
+}
+
+static void
+join(uint64_t laws[KVT_LAW_WORDS], const uint64_t more[KVT_LAW_WORDS])
+{
+	for (unsigned i = 0; i < KVT_LAW_WORDS; i++)
+		laws[i] |= more[i];
+}
+
+void
+kvt_coverage_step(struct kvt_coverage *c, const struct kvms_op *op, const struct kvms_outcome *out,
+		  const uint64_t laws[KVT_LAW_WORDS])
+{
+	struct kvt_cell *cell = &c->cell[(size_t)op->code * c->outcomes + out->name];
+
+	c->steps++;
+	cell->count++;
+	if (laws != NULL)
+		join(cell->laws, laws);
+}
+
+void
+kvt_coverage_expect(struct kvt_coverage *c, const struct kvms_op *request, const uint64_t laws[KVT_LAW_WORDS])
+{
+	c->requests[request->code]++;
+	if (laws != NULL)
+		join(c->checked, laws);
+}
+
+void
+kvt_coverage_laws(const struct kvt_coverage *c, unsigned code, uint64_t laws[KVT_LAW_WORDS])
+{
+	memset(laws, 0, KVT_LAW_WORDS * sizeof *laws);
+	for (unsigned name = 0; name < c->outcomes; name++)
+		join(laws, kvt_coverage_cell(c, code, name)->laws);
+}
+
+struct kvt_covered
+kvt_coverage_sum(const struct kvt_coverage *c)
+{
+	struct kvt_covered sum = { .laws = kvms_law_max() };
+	uint64_t laws[KVT_LAW_WORDS] = { 0 };
+
+	for (unsigned code = 1; code < c->ops; code++) {
+		const struct kvms_row *row = kvms_op_row(code);
+		uint64_t steps = 0, of_op[KVT_LAW_WORDS];
+
+		if (row == NULL)
+			continue;
+		for (unsigned k = 0, name; (name = kvms_row_outcome(row, k)) != UINT_MAX; k++) {
+			uint64_t count = kvt_coverage_cell(c, code, name)->count;
+
+			sum.cells++;
+			sum.cells_reached += count > 0;
+			steps += count;
+		}
+		sum.ops++;
+		sum.ops_reached += steps > 0;
+		sum.ok++;
+		sum.ok_reached += kvt_coverage_cell(c, code, 0)->count > 0;
+		kvt_coverage_laws(c, code, of_op);
+		join(laws, of_op);
+	}
+	for (unsigned law = 0; law < sum.laws; law++) {
+		sum.laws_tested += kvt_law_in(laws, law);
+		sum.laws_checked += kvt_law_in(laws, law) || kvt_law_in(c->checked, law);
+	}
+	for (unsigned code = 1; code <= kvms_request_max(); code++) {
+		sum.requests += kvms_request_row(code) != NULL;
+		sum.requests_reached += c->requests[code] > 0;
+	}
+	return sum;
+}
