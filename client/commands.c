@@ -144,6 +144,15 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl trace stat recording.kvt --csv --every 100 -o timeline.csv\n"
 	  "\tkvmctl trace stat recording.kvt --leaks=folded > leaks.folded\n",
 	  OPT(output) | OPT(csv) | OPT(every) | OPT(leaks), 1, 1, kvmctl_trace_stat },
+	{ "trace policy", "FILE", "the areas of a trace under other ways to allocate addresses",
+	  "Runs the trace and gives every area it makes in the first vmalloc range to each policy: first-fit-top "
+	  "(upstream's, and so the model's), first-fit-bottom (lowest is another name for it), best-fit, best-fit-top, "
+	  "worst-fit, next-fit, highest.  Tells for each what failed, how far the areas spread, how much of that span "
+	  "was free, and what a search costs: blocks that a scan looks at, and nodes of balanced trees.\n"
+	  "Areas whose address the trace asks for are placed like all others; --fixed leaves them where they are.\n"
+	  "\tkvmctl trace policy recording.kvt\n"
+	  "\tkvmctl trace policy recording.kvt --alloc first-fit-top,best-fit --csv --every 100\n",
+	  OPT(output) | OPT(csv) | OPT(every) | OPT(alloc) | OPT(fixed), 1, 1, kvmctl_trace_policy },
 	{ "help", "[TOPIC]", "explain a command, operation, request, outcome, law",
 	  "Topics beside those names: ops, requests, outcomes, laws, types, options.\n", OPT(markdown), 0, 3,
 	  kvmctl_help },

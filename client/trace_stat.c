@@ -13,6 +13,7 @@
 
 #define BAR 40u
 #define LEAKS_SHOWN 30u /* in text */
+#define WHO 48u         /* bytes of who made them, in text */
 
 struct stating {
 	struct kvmctl *k;
@@ -263,7 +264,7 @@ print_sample(struct stating *s, const struct kvt_sample *sample)
 	kvt_buffer_reset(&s->line);
 	kvmctl_put_size(&s->line, f->bytes - f->largest);
 	fprintf(s->out.file,
-		"%10" PRIu64 "%10s%7" PRIu64 "%7" PRIu64 "%9" PRIu64 "%9" PRIu64 "%7" PRIu64 "%6" PRIu64 "%11s%4u.%u\n",
+		"%9" PRIu64 "%10s%7" PRIu64 "%7" PRIu64 "%9" PRIu64 "%9" PRIu64 "%7" PRIu64 "%6" PRIu64 "%11s%4u.%u\n",
 		sample->step, seconds, sample->census[census_field("areas")], sample->census[census_field("vm_spaces")],
 		sample->census[census_field("frame")],
 		sample->census[census_field("leaves_tracked")] + sample->census[census_field("leaves_untracked")],
@@ -278,7 +279,7 @@ print_samples(struct stating *s)
 	const struct kvt_stat *stat = &s->stat;
 
 	title(s, "over time");
-	fputs("      step   seconds  areas spaces   frames   leaves  nodes holes   in holes frag%\n", s->out.file);
+	fputs("     step   seconds  areas spaces   frames   leaves  nodes holes   in holes frag%\n", s->out.file);
 	for (size_t i = 0; i < stat->samples_count; i++)
 		print_sample(s, &stat->samples[i]);
 	if (stat->samples_count == 0 || stat->samples[stat->samples_count - 1].step != stat->last.step)
@@ -296,19 +297,21 @@ print_leaks(struct stating *s)
 {
 	size_t count = s->stat.leaks_count;
 
-	fprintf(s->out.file, "\n%-9s %-28s %8s %8s %10s %s\n", "still held", "taken by", "objects", "frames",
-		"addresses", "@src");
+	fprintf(s->out.file, "\n%9s %8s %10s  %s\n", "objects", "frames", "addresses", "still held, by what made it and its @src");
 	if (count == 0)
-		fputs("  nothing\n", s->out.file);
+		fputs("  none\n", s->out.file);
 	for (size_t i = 0; i < count && (i < LEAKS_SHOWN || count == LEAKS_SHOWN + 1); i++) {
 		const struct kvt_leak *leak = &s->stat.leaks[i];
+		struct kvt_buffer who = { 0 };
 
 		kvt_buffer_reset(&s->line);
 		if (leak->bytes > 0)
 			kvmctl_put_size(&s->line, leak->bytes);
-		fprintf(s->out.file, "%-10s %-28.28s %8" PRIu64 " %8" PRIu64 " %10s %s\n", kvt_kind_word(leak->kind),
-			op_name(leak->op), leak->count, leak->pages, kvt_buffer_text(&s->line),
-			leak->src != NULL ? leak->src : "");
+		kvt_putf(&who, "%s %s %s", kvt_kind_word(leak->kind), op_name(leak->op),
+			 leak->src != NULL ? leak->src : "");
+		fprintf(s->out.file, "%9" PRIu64 " %8" PRIu64 " %10s  %.*s\n", leak->count, leak->pages,
+			kvt_buffer_text(&s->line), (int)WHO, kvt_buffer_text(&who));
+		kvt_buffer_free(&who);
 	}
 	if (count > LEAKS_SHOWN + 1)
 		fprintf(s->out.file, "and %zu groups more; --json has all\n", count - LEAKS_SHOWN);
