@@ -153,6 +153,14 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl trace policy recording.kvt\n"
 	  "\tkvmctl trace policy recording.kvt --alloc first-fit-top,best-fit --csv --every 100\n",
 	  OPT(output) | OPT(csv) | OPT(every) | OPT(alloc) | OPT(fixed), 1, 1, kvmctl_trace_policy },
+	{ "trace coverage", "FILE...", "which outcomes and laws traces reach",
+	  "Runs each trace on a store of its own and tells, of all together: which outcomes each operation gave of those "
+	  "it can give, and which never; how many laws its steps put to the test, which no step did; which requests "
+	  "expect lines ask.  --quiet prints the totals alone, --json every cell with its laws.\n"
+	  "Exit status 1 if less than --fail-under percent of the outcomes were reached.\n"
+	  "\tkvmctl trace coverage tests/traces/*.kvt\n"
+	  "\tkvmctl trace coverage --quiet --fail-under 80 corpus/*.kvt\n",
+	  OPT(output) | OPT(fail_under), 1, INT_MAX, kvmctl_trace_coverage },
 	{ "help", "[TOPIC]", "explain a command, operation, request, outcome, law",
 	  "Topics beside those names: ops, requests, outcomes, laws, types, options.\n", OPT(markdown), 0, 3,
 	  kvmctl_help },

@@ -382,6 +382,7 @@ struct kvms {
 	enum kvms_check check;
 	uint64_t check_every;
 	bool broken;
+	uint32_t judged; /* what laws were evaluated on since somebody asked; see kvms_laws_judged() */
 	struct kvms_findings findings;
 };
 

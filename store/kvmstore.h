@@ -366,6 +366,13 @@ uint64_t kvms_digest(struct kvms *s);
  */
 bool kvms_check_all(struct kvms *s, struct kvms_findings *findings);
 
+/*
+ * The laws that steps and checks have evaluated, on something, since this was
+ * asked last: a bit set of law numbers.  A law is in it if something
+ * was there that it speaks of, whether it asked anything of it or not.
+ */
+void kvms_laws_judged(struct kvms *s, uint64_t set[4]);
+
 /* ---- Whole state, for snapshots -------------------------------------------- */
 
 /*

@@ -1154,6 +1154,31 @@ law_self_counters(struct check *c)
 #define LAW_STORE(symbol, name, text)
 #define RUN(symbol, ...) c->law = LAW_##symbol, law_##symbol(c, __VA_ARGS__)
 
+/* What laws look at; s->judged is a set of them. */
+enum domain {
+	DOMAIN_SLOT,
+	DOMAIN_WORD,
+	DOMAIN_FRAME,
+	DOMAIN_SEGMENT,
+	DOMAIN_UNIQUE,
+	DOMAIN_LIST,
+	DOMAIN_SPACE,
+	DOMAIN_CURSOR,
+	DOMAIN_AREA,
+	DOMAIN_VM_IO,
+	DOMAIN_IOMEM,
+	DOMAIN_ENTRY,
+	DOMAIN_CPU,
+	DOMAIN_KEPT,
+	DOMAIN_TLB,
+	DOMAIN_BLOCK,
+	DOMAIN_MMIO,
+	DOMAIN_TILES,
+	DOMAIN_STORE,
+	DOMAINS
+};
+#define DOMAIN_BIT(domain) (UINT32_C(1) << DOMAIN_##domain)
+
 static void
 run_slot(struct check *c, uint64_t i)
 {
@@ -1161,6 +1186,7 @@ run_slot(struct check *c, uint64_t i)
 
 	c->users = users(c, i);
 
+	c->s->judged |= DOMAIN_BIT(SLOT);
 #undef LAW_SLOT
 #define LAW_SLOT(symbol, name, text) RUN(symbol, i, sl);
 #include "store/invariants.def"
@@ -1187,6 +1213,7 @@ run_word(struct check *c, uint64_t node, unsigned index)
 	if (place.kind == PTE_LEAF)
 		place.leaf = pte_decode_leaf(&c->s->paging, word, sl->level);
 
+	c->s->judged |= DOMAIN_BIT(WORD);
 #undef LAW_WORD
 #define LAW_WORD(symbol, name, text) RUN(symbol, paddr, &place);
 #include "store/invariants.def"
@@ -1199,6 +1226,7 @@ run_frame(struct check *c, uint64_t id, const void *record)
 {
 	const struct frame *r = record;
 
+	c->s->judged |= DOMAIN_BIT(FRAME);
 #undef LAW_FRAME
 #define LAW_FRAME(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
@@ -1211,6 +1239,7 @@ run_segment(struct check *c, uint64_t id, const void *record)
 {
 	const struct segment *r = record;
 
+	c->s->judged |= DOMAIN_BIT(SEGMENT);
 #undef LAW_SEGMENT
 #define LAW_SEGMENT(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
@@ -1223,6 +1252,7 @@ run_unique(struct check *c, uint64_t id, const void *record)
 {
 	const struct unique *r = record;
 
+	c->s->judged |= DOMAIN_BIT(UNIQUE);
 #undef LAW_UNIQUE
 #define LAW_UNIQUE(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
@@ -1235,6 +1265,7 @@ run_list(struct check *c, uint64_t id, const void *record)
 {
 	const struct list *r = record;
 
+	c->s->judged |= DOMAIN_BIT(LIST);
 #undef LAW_LIST
 #define LAW_LIST(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
@@ -1247,6 +1278,7 @@ run_space(struct check *c, uint64_t id, const void *record)
 {
 	const struct vm_space *r = record;
 
+	c->s->judged |= DOMAIN_BIT(SPACE);
 #undef LAW_SPACE
 #define LAW_SPACE(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
@@ -1259,6 +1291,7 @@ run_cursor(struct check *c, uint64_t id, const void *record)
 {
 	const struct cursor_record *r = record;
 
+	c->s->judged |= DOMAIN_BIT(CURSOR);
 #undef LAW_CURSOR
 #define LAW_CURSOR(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
@@ -1271,6 +1304,7 @@ run_area(struct check *c, uint64_t id, const void *record)
 {
 	const struct area *r = record;
 
+	c->s->judged |= DOMAIN_BIT(AREA);
 #undef LAW_AREA
 #define LAW_AREA(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
@@ -1283,6 +1317,7 @@ run_vm_io(struct check *c, uint64_t id, const void *record)
 {
 	const struct vm_io *r = record;
 
+	c->s->judged |= DOMAIN_BIT(VM_IO);
 #undef LAW_VM_IO
 #define LAW_VM_IO(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
@@ -1295,6 +1330,7 @@ run_iomem(struct check *c, uint64_t id, const void *record)
 {
 	const struct iomem *r = record;
 
+	c->s->judged |= DOMAIN_BIT(IOMEM);
 #undef LAW_IOMEM
 #define LAW_IOMEM(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
@@ -1307,6 +1343,7 @@ run_entry(struct check *c, uint64_t id, const void *record)
 {
 	const struct io_entry *r = record;
 
+	c->s->judged |= DOMAIN_BIT(ENTRY);
 #undef LAW_ENTRY
 #define LAW_ENTRY(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
@@ -1319,6 +1356,7 @@ run_cpu(struct check *c, uint64_t id, const void *record)
 {
 	const struct cpu *r = record;
 
+	c->s->judged |= DOMAIN_BIT(CPU);
 #undef LAW_CPU
 #define LAW_CPU(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
@@ -1331,6 +1369,7 @@ run_kept(struct check *c, uint64_t id, const void *record)
 {
 	const struct kept *r = record;
 
+	c->s->judged |= DOMAIN_BIT(KEPT);
 #undef LAW_KEPT
 #define LAW_KEPT(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
@@ -1343,6 +1382,7 @@ run_tlb(struct check *c, uint64_t id, const void *record)
 {
 	const struct tlb_entry *r = record;
 
+	c->s->judged |= DOMAIN_BIT(TLB);
 #undef LAW_TLB
 #define LAW_TLB(symbol, name, text) RUN(symbol, id, r);
 #include "store/invariants.def"
@@ -1362,6 +1402,7 @@ static void (*const run_record[REC_KINDS])(struct check *, uint64_t, const void 
 static void
 run_block(struct check *c, const struct extent *e, const struct extent *next)
 {
+	c->s->judged |= DOMAIN_BIT(BLOCK);
 #undef LAW_BLOCK
 #define LAW_BLOCK(symbol, name, text) RUN(symbol, e->start, e, next);
 #include "store/invariants.def"
@@ -1372,6 +1413,7 @@ run_block(struct check *c, const struct extent *e, const struct extent *next)
 static void
 run_mmio(struct check *c, const struct extent *e, const struct extent *next)
 {
+	c->s->judged |= DOMAIN_BIT(MMIO);
 #undef LAW_MMIO
 #define LAW_MMIO(symbol, name, text) RUN(symbol, e->start, e, next);
 #include "store/invariants.def"
@@ -1382,6 +1424,7 @@ run_mmio(struct check *c, const struct extent *e, const struct extent *next)
 static void
 run_tiles(struct check *c, uint64_t start, uint64_t end)
 {
+	c->s->judged |= DOMAIN_BIT(TILES);
 #undef LAW_TILES
 #define LAW_TILES(symbol, name, text) RUN(symbol, start, end);
 #include "store/invariants.def"
@@ -1392,6 +1435,7 @@ run_tiles(struct check *c, uint64_t start, uint64_t end)
 static void
 run_store(struct check *c)
 {
+	c->s->judged |= DOMAIN_BIT(STORE);
 #undef LAW_STORE
 #define LAW_STORE(symbol, name, text) c->law = LAW_##symbol, law_##symbol(c);
 #include "store/invariants.def"
@@ -1584,4 +1628,58 @@ kvms_check_all(struct kvms *s, struct kvms_findings *findings)
 		laws_full(s, findings);
 	s->can_leave = false;
 	return findings->total == 0;
+}
+
+/* ---- Which laws were evaluated ------------------------------------------------------------------- */
+
+static const uint8_t law_domain[LAWS] = {
+#undef LAW_SLOT
+#define LAW_SLOT(symbol, name, text) [LAW_##symbol] = DOMAIN_SLOT,
+#undef LAW_WORD
+#define LAW_WORD(symbol, name, text) [LAW_##symbol] = DOMAIN_WORD,
+#undef LAW_FRAME
+#define LAW_FRAME(symbol, name, text) [LAW_##symbol] = DOMAIN_FRAME,
+#undef LAW_SEGMENT
+#define LAW_SEGMENT(symbol, name, text) [LAW_##symbol] = DOMAIN_SEGMENT,
+#undef LAW_UNIQUE
+#define LAW_UNIQUE(symbol, name, text) [LAW_##symbol] = DOMAIN_UNIQUE,
+#undef LAW_LIST
+#define LAW_LIST(symbol, name, text) [LAW_##symbol] = DOMAIN_LIST,
+#undef LAW_SPACE
+#define LAW_SPACE(symbol, name, text) [LAW_##symbol] = DOMAIN_SPACE,
+#undef LAW_CURSOR
+#define LAW_CURSOR(symbol, name, text) [LAW_##symbol] = DOMAIN_CURSOR,
+#undef LAW_AREA
+#define LAW_AREA(symbol, name, text) [LAW_##symbol] = DOMAIN_AREA,
+#undef LAW_VM_IO
+#define LAW_VM_IO(symbol, name, text) [LAW_##symbol] = DOMAIN_VM_IO,
+#undef LAW_IOMEM
+#define LAW_IOMEM(symbol, name, text) [LAW_##symbol] = DOMAIN_IOMEM,
+#undef LAW_ENTRY
+#define LAW_ENTRY(symbol, name, text) [LAW_##symbol] = DOMAIN_ENTRY,
+#undef LAW_CPU
+#define LAW_CPU(symbol, name, text) [LAW_##symbol] = DOMAIN_CPU,
+#undef LAW_KEPT
+#define LAW_KEPT(symbol, name, text) [LAW_##symbol] = DOMAIN_KEPT,
+#undef LAW_TLB
+#define LAW_TLB(symbol, name, text) [LAW_##symbol] = DOMAIN_TLB,
+#undef LAW_BLOCK
+#define LAW_BLOCK(symbol, name, text) [LAW_##symbol] = DOMAIN_BLOCK,
+#undef LAW_MMIO
+#define LAW_MMIO(symbol, name, text) [LAW_##symbol] = DOMAIN_MMIO,
+#undef LAW_TILES
+#define LAW_TILES(symbol, name, text) [LAW_##symbol] = DOMAIN_TILES,
+#undef LAW_STORE
+#define LAW_STORE(symbol, name, text) [LAW_##symbol] = DOMAIN_STORE,
+#include "store/invariants.def"
+};
+
+void
+kvms_laws_judged(struct kvms *s, uint64_t set[4])
+{
+	memset(set, 0, 4 * sizeof *set);
+	for (unsigned law = 0; law < LAWS; law++)
+		if ((s->judged >> law_domain[law] & 1) != 0)
+			set[law / 64] |= UINT64_C(1) << law % 64;
+	s->judged = 0;
 }
