@@ -124,6 +124,19 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl story frame 0x1000\n"
 	  "\tkvmctl story area 3 --from 100\n",
 	  HISTORY_OPTIONS | OPT(from) | OPT(to), 2, 2, kvmctl_story },
+	{ "export", "--sqlite FILE | --json [FILE]", "all of a store, now or behind a step, as one file",
+	  "Of the daemon's store, of the one in the file that --embedded names, or of one in a state directory; --step "
+	  "takes the state behind any step of the past.\n"
+	  "--sqlite makes a database for the sqlite3 shell: tables and views are those of kvmstore-state(5).  It is a "
+	  "snapshot too, on which --embedded=FILE works.  --json makes one document to read, on standard output "
+	  "without FILE or with -; kvmctl(1) documents its fields.  Numbers above 2^53 - 1 are strings there, and so "
+	  "are addresses, in hex.\n"
+	  "A file that is there already is replaced with --force only.  Until the new one is complete, the old one "
+	  "stays.\n"
+	  "\tkvmctl export --sqlite now.db\n"
+	  "\tkvmctl export --json --step 1000 | jq '.areas[] | select(.refs > 0)'\n"
+	  "\tkvmctl --state-dir /var/lib/kvmstore export --sqlite then.db --step last-100\n",
+	  HISTORY_OPTIONS | OPT(sqlite) | OPT(step) | OPT(force), 0, 1, kvmctl_export },
 	{ "trace import", "FOLDER|FILE", "make a trace of a real kernel's recording",
 	  "Reads a recording made with Linux's function tracer: the text of its trace buffer, or a folder with "
 	  "trace.txt, snap-0/vmallocinfo and mappings.0.csv, each possibly compressed with xz.  What became of every "

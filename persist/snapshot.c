@@ -731,23 +731,20 @@ may_replace(const char *path, const struct report *r)
 	return status;
 }
 
-enum persist_status
-persist_file_save(const char *path, const char *name, struct kvms *s, struct persist_snapshot *saved, char *why,
-		  size_t size)
+/* Save to "path"; with "replace" a file is there and is replaced, without it there must be none. */
+static enum persist_status
+file_write(const char *path, bool replace, const char *name, struct kvms *s, struct persist_snapshot *saved, char *why,
+	   size_t size)
 {
 	const struct report r = { why, size };
 	struct persist_image *image = NULL;
 	struct persist *db = NULL;
 
-	enum persist_status status = may_replace(path, &r);
-	bool replace = status == PERSIST_OK;
-	if (!replace && status != PERSIST_ABSENT)
-		return status;
 	/* a link stays a link */
 	char *target = replace ? realpath(path, NULL) : strdup(path);
 	if (target == NULL)
 		return persist_report(&r, PERSIST_FAILED, "%s: %s", path, strerror(errno));
-	status = persist_capture(s, &image, why, size);
+	enum persist_status status = persist_capture(s, &image, why, size);
 	if (status == PERSIST_OK)
 		status = persist_db_create(target, PERSIST_ID_SNAPSHOT, &db, &r);
 	if (status == PERSIST_OK)
@@ -759,6 +756,24 @@ persist_file_save(const char *path, const char *name, struct kvms *s, struct per
 	persist_image_free(&image);
 	free(target);
 	return status;
+}
+
+enum persist_status
+persist_file_save(const char *path, const char *name, struct kvms *s, struct persist_snapshot *saved, char *why,
+		  size_t size)
+{
+	enum persist_status status = may_replace(path, &(struct report){ why, size });
+
+	if (status != PERSIST_OK && status != PERSIST_ABSENT)
+		return status;
+	return file_write(path, status == PERSIST_OK, name, s, saved, why, size);
+}
+
+enum persist_status
+persist_file_save_new(const char *path, const char *name, struct kvms *s, struct persist_snapshot *saved, char *why,
+		      size_t size)
+{
+	return file_write(path, false, name, s, saved, why, size);
 }
 
 struct only {

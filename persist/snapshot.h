@@ -156,6 +156,10 @@ enum persist_status persist_write(struct persist *db, const char *name, const st
 enum persist_status persist_file_save(const char *path, const char *name, struct kvms *s,
 				      struct persist_snapshot *saved, char *why, size_t size);
 
+/* The same, but whatever is at "path" stays: then it fails with PERSIST_BUSY. */
+enum persist_status persist_file_save_new(const char *path, const char *name, struct kvms *s,
+					  struct persist_snapshot *saved, char *why, size_t size);
+
 /*
  * Load a snapshot from the file "path": a snapshot file, or the database of a
  * state directory.
