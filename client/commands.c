@@ -124,19 +124,33 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl story frame 0x1000\n"
 	  "\tkvmctl story area 3 --from 100\n",
 	  HISTORY_OPTIONS | OPT(from) | OPT(to), 2, 2, kvmctl_story },
-	{ "export", "--sqlite FILE | --json [FILE]", "all of a store, now or behind a step, as one file",
+	{ "export", "--sqlite FILE | --json [FILE] | --as FORM [FILE]", "all of a store, now or behind a step, as one file",
 	  "Of the daemon's store, of the one in the file that --embedded names, or of one in a state directory; --step "
 	  "takes the state behind any step of the past.\n"
 	  "--sqlite makes a database for the sqlite3 shell: tables and views are those of kvmstore-state(5).  It is a "
 	  "snapshot too, on which --embedded=FILE works.  --json makes one document to read, on standard output "
 	  "without FILE or with -; kvmctl(1) documents its fields.  Numbers above 2^53 - 1 are strings there, and so "
 	  "are addresses, in hex.\n"
+	  "--as prints mappings or areas as a real system lists them: qemu-tlb and qemu-mem (\"info tlb\" and \"info "
+	  "mem\" of the emulator), vmallocinfo, maps, pagemap, leaves (va,pa,size,entry,flags), ptdump (the kernel's "
+	  "page_tables file); --table chooses the table.\n"
 	  "A file that is there already is replaced with --force only.  Until the new one is complete, the old one "
 	  "stays.\n"
 	  "\tkvmctl export --sqlite now.db\n"
 	  "\tkvmctl export --json --step 1000 | jq '.areas[] | select(.refs > 0)'\n"
 	  "\tkvmctl --state-dir /var/lib/kvmstore export --sqlite then.db --step last-100\n",
-	  HISTORY_OPTIONS | OPT(sqlite) | OPT(step) | OPT(force), 0, 1, kvmctl_export },
+	  HISTORY_OPTIONS | OPT(sqlite) | OPT(as) | OPT(table) | OPT(step) | OPT(force), 0, 1, kvmctl_export },
+	{ "compare", "FILE", "a store's mappings against a listing of a real system",
+	  "--from says what FILE is: qemu-tlb, qemu-mem, vmallocinfo, maps, pagemap, leaves; it may be compressed with xz, "
+	  "- is standard input.  Addresses of the table's half of the address space count, or those of --range; --table "
+	  "chooses the table.  vmallocinfo is compared with the areas.\n"
+	  "Tells what is missing in the store (-), what only the store has (+), and what is different (~), neighbours "
+	  "that are alike as one range, then the counts.  What a listing does not tell is not compared.  Exit status 4 "
+	  "if there is a difference.\n"
+	  "\tkvmctl compare --from qemu-tlb --range vmalloc info-tlb.txt.xz\n"
+	  "\tkvmctl --embedded=image.db compare --from maps --partial --table 1 self-maps.txt\n",
+	  HISTORY_OPTIONS | OPT(from) | OPT(table) | OPT(range) | OPT(with) | OPT(without) | OPT(partial) | OPT(memory) |
+	      OPT(most) | OPT(step), 1, 1, kvmctl_compare },
 	{ "trace import", "FOLDER|FILE", "make a trace of a real kernel's recording",
 	  "Reads a recording made with Linux's function tracer: the text of its trace buffer, or a folder with "
 	  "trace.txt, snap-0/vmallocinfo and mappings.0.csv, each possibly compressed with xz.  What became of every "

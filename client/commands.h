@@ -78,6 +78,8 @@ enum kvmctl_status kvmctl_log(struct kvmctl *k);
 enum kvmctl_status kvmctl_story(struct kvmctl *k);
 /* client/diff.c */
 enum kvmctl_status kvmctl_diff(struct kvmctl *k);
+/* client/compare.c */
+enum kvmctl_status kvmctl_compare(struct kvmctl *k);
 /* client/export.c */
 enum kvmctl_status kvmctl_export(struct kvmctl *k);
 /* client/bisect.c */

@@ -4,10 +4,10 @@
 #include "client/commands.h"
 #include "client/export_json.h"
 #include "client/outfile.h"
-#include "client/session.h"
 #include "client/state.h"
 
 #include "persist/snapshot.h"
+#include "trace/listing.h"
 
 #include <string.h>
 
@@ -49,16 +49,66 @@ export_json(struct kvmctl *k, struct kvms *s, const char *path)
 	return done ? status : KVMCTL_UNREADABLE;
 }
 
+/* ---- Listings ---------------------------------------------------------------------------- */
+
+static enum kvmctl_status
+unknown_form(const char *name)
+{
+	char names[160] = "";
+
+	for (unsigned i = 0; i < KVT_FORMS; i++) {
+		size_t size = strlen(names);
+
+		snprintf(names + size, sizeof names - size, "%s%s", i > 0 ? ", " : "", kvt_form_name((enum kvt_form)i));
+	}
+	kvmctl_complain("no form \"%s\": there are %s", name, names);
+	return KVMCTL_USAGE;
+}
+
+static enum kvmctl_status
+print_listing(struct kvmctl *k, enum kvt_form form, const char *path)
+{
+	struct kvmctl_session s = { 0 };
+	struct kvmctl_outfile o;
+	char error[256];
+	uint64_t table;
+
+	enum kvmctl_status status = kvmctl_state_table(k, &table);
+	if (status == KVMCTL_OK)
+		status = kvmctl_state_open(k, &s);
+	if (status != KVMCTL_OK)
+		return status;
+	status = kvmctl_outfile_open(&o, path, k->option[OPTION_force] != NULL);
+	if (status == KVMCTL_OK) {
+		enum kvt_status printed = kvt_listing_print(form, s.target, table, o.file, error, sizeof error);
+
+		if (printed == KVT_INVALID && error[0] != '\0') {
+			kvmctl_complain("%s", error);
+			status = KVMCTL_USAGE;
+		} else if (printed != KVT_DONE) {
+			status = kvmctl_complain_target(&s, printed);
+		}
+		enum kvmctl_status closed = kvmctl_outfile_close(&o, status == KVMCTL_OK);
+		status = status == KVMCTL_OK ? closed : status;
+	}
+	kvmctl_session_close(&s);
+	return status;
+}
+
 /* ---- The command ------------------------------------------------------------------------ */
 
 /* Which forms were asked for, and where to. */
 static enum kvmctl_status
 check_words(const struct kvmctl *k)
 {
-	bool sqlite = k->option[OPTION_sqlite] != NULL;
+	bool sqlite = k->option[OPTION_sqlite] != NULL, as = k->option[OPTION_as] != NULL;
 
-	if (sqlite == k->json) {
-		kvmctl_complain("which form? --sqlite FILE or --json FILE");
+	if (sqlite + k->json + as != 1) {
+		kvmctl_complain("which form? one of --sqlite FILE, --json FILE, --as FORM FILE");
+		return KVMCTL_USAGE;
+	}
+	if (!as && k->option[OPTION_table] != NULL) {
+		kvmctl_complain("--table goes with --as: the other forms have all tables");
 		return KVMCTL_USAGE;
 	}
 	if (sqlite && (k->argc == 0 || strcmp(k->argv[0], "-") == 0)) {
@@ -75,6 +125,11 @@ kvmctl_export(struct kvmctl *k)
 	struct kvms *s = NULL;
 
 	enum kvmctl_status status = check_words(k);
+	if (status == KVMCTL_OK && k->option[OPTION_as] != NULL) {
+		enum kvt_form form = kvt_form_find(k->option[OPTION_as]);
+
+		return form == KVT_FORMS ? unknown_form(k->option[OPTION_as]) : print_listing(k, form, path);
+	}
 	if (status == KVMCTL_OK)
 		status = kvmctl_state_get(k, &s);
 	if (status != KVMCTL_OK)

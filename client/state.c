@@ -1,7 +1,6 @@
 #include "client/state.h"
 
 #include "client/history.h"
-#include "client/session.h"
 
 #include "persist/snapshot.h"
 
@@ -73,4 +72,33 @@ kvmctl_state_get(struct kvmctl *k, struct kvms **s)
 		status = kvmctl_history_rebuild(&h, step, s);
 	kvmctl_history_close(&h);
 	return status;
+}
+
+enum kvmctl_status
+kvmctl_state_open(struct kvmctl *k, struct kvmctl_session *s)
+{
+	struct kvms *store = NULL;
+
+	if (k->option[OPTION_step] == NULL && k->option[OPTION_state_dir] == NULL)
+		return kvmctl_session_open(k, s);
+	enum kvmctl_status status = kvmctl_state_get(k, &store);
+	if (status != KVMCTL_OK)
+		return status;
+	status = kvmctl_session_embed(k, s, store);
+	if (status != KVMCTL_OK) {
+		kvmctl_complain("%s", s->error);
+		kvmctl_session_close(s);
+	}
+	return status;
+}
+
+enum kvmctl_status
+kvmctl_state_table(const struct kvmctl *k, uint64_t *table)
+{
+	const char *word = k->option[OPTION_table];
+
+	*table = 0;
+	if (word == NULL || strcmp(word, "kernel") == 0)
+		return KVMCTL_OK;
+	return kvmctl_option_number(k, OPTION_table, 0, table);
 }

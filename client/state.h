@@ -4,7 +4,7 @@
 #ifndef KVMCTL_STATE_H
 #define KVMCTL_STATE_H
 
-#include "client/kvmctl.h"
+#include "client/session.h"
 
 /*
  * Make the state that the options of the call name: of a store in this process
@@ -16,5 +16,14 @@
  * => fails having said why
  */
 enum kvmctl_status kvmctl_state_get(struct kvmctl *k, struct kvms **s);
+
+/*
+ * Open a session on the store that the options name: with --step or
+ * --state-dir on that state, else as kvmctl_session_open().
+ */
+enum kvmctl_status kvmctl_state_open(struct kvmctl *k, struct kvmctl_session *s);
+
+/* The table that --table names: "kernel" (0, also without the option) or the id of an address space. */
+enum kvmctl_status kvmctl_state_table(const struct kvmctl *k, uint64_t *table);
 
 #endif /* KVMCTL_STATE_H */

@@ -989,7 +989,7 @@ Test(compare, areas_agree_in_address_and_size)
 			"  area in the store 0xffffc00000003000..0xffffc00000005000: not listed\n"
 			"  area listed 0xffffc00000008000..0xffffc0000000a000: not in the store\n");
 	expect_compared(three_areas, false, "\nhello\n",
-			"list:2: not a line of an area listing (0xSTART-0xEND SIZE ...)\n");
+			"list:2:1: expected \"0x\", found 'hello'\n");
 }
 
 Test(compare, leaves_agree_in_size_rights_and_known_frames)
@@ -1012,5 +1012,5 @@ Test(compare, leaves_agree_in_size_rights_and_known_frames)
 			"0xffffc00000001000..0xffffc00000002000 -> 0x70000000 rw-\n"
 			"  leaf listed 0xffffc00000600000..0xffffc00000601000 -> 0x100000000 r-x, in the store "
 			"0xffffc00000600000..0xffffc00000800000 -> 0x100000000 r-x\n");
-	expect_compared(three_areas, true, "1,2,3\n", "list:1: not a leaf (va,pa,size,entry,flags)\n");
+	expect_compared(three_areas, true, "1,2,3\n", "list:1:5: expected a number and a comma, found '3'\n");
 }

@@ -1,8 +1,7 @@
 #include "trace/compare.h"
 
 #include "trace/buffer.h"
-#include "trace/text.h"
-#include "trace/value.h"
+#include "trace/listing.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -24,7 +23,7 @@ struct merge {
 	const char *noun; /* "area", "leaf" */
 	bool leaves;
 	uint64_t memory, max_paddr; /* leaves: frames in [memory, max_paddr) are not known */
-	bool need_read;             /* leaves: one without r is not present */
+	const struct kvms_op *config; /* leaves: of the store */
 	struct item *listed;
 	size_t listed_count, next;
 	unsigned most, told;
@@ -154,13 +153,6 @@ merge_free(struct merge *m)
 /* ---- Reading the kernel's side ------------------------------------------------------- */
 
 static bool
-unreadable(struct kvt_input *in, FILE *report, const char *what)
-{
-	fprintf(report, "%s:%" PRIu64 ": %s\n", kvt_input_name(in), kvt_input_lines(in), what);
-	return false;
-}
-
-static bool
 add_item(struct merge *m, size_t *capacity, const struct item *item)
 {
 	struct item *at;
@@ -176,67 +168,6 @@ add_item(struct merge *m, size_t *capacity, const struct item *item)
 	return true;
 }
 
-/* "0xSTART-0xEND SIZE ...": the bounds of a listed area. */
-static bool
-parse_area(const char *line, struct item *item)
-{
-	const char *dash = strchr(line, '-'), *blank;
-	uint64_t end;
-
-	if (dash == NULL)
-		return false;
-	blank = dash + strcspn(dash, " \t");
-	if (!kvt_parse_u64(line, (size_t)(dash - line), &item->start) ||
-	    !kvt_parse_u64(dash + 1, (size_t)(blank - dash - 1), &end) || end <= item->start)
-		return false;
-	item->size = end - item->start;
-	return true;
-}
-
-static bool
-read_areas(struct merge *m, struct kvt_input *in)
-{
-	size_t capacity = 0;
-	ssize_t size;
-	char *line;
-
-	while ((size = kvt_input_line(in, &line)) >= 0) {
-		struct item item = { 0 };
-
-		if (size == 0)
-			continue;
-		if (!parse_area(line, &item))
-			return unreadable(in, m->report, "not a line of an area listing (0xSTART-0xEND SIZE ...)");
-		if (strstr(line, "unpurged") != NULL)
-			m->result->unpurged++;
-		else if (!add_item(m, &capacity, &item))
-			return unreadable(in, m->report, "no memory");
-	}
-	if (size == -2)
-		fprintf(m->report, "%s\n", kvt_input_error(in));
-	return size == -1;
-}
-
-/* "va,pa,size,entry,flags" */
-static bool
-parse_leaf(const char *line, struct item *item)
-{
-	uint64_t value[4];
-
-	for (unsigned i = 0; i < 4; i++) {
-		const char *comma = strchr(line, ',');
-
-		if (comma == NULL || !kvt_parse_u64(line, (size_t)(comma - line), &value[i]))
-			return false;
-		line = comma + 1;
-	}
-	item->start = value[0];
-	item->paddr = value[1];
-	item->size = value[2];
-	item->flags = (strchr(line, 'w') != NULL ? FLAG_W : 0) | (strchr(line, 'x') != NULL ? FLAG_X : 0);
-	return true;
-}
-
 static bool
 in_ranges(const uint64_t *ranges, uint64_t count, uint64_t va)
 {
@@ -246,26 +177,31 @@ in_ranges(const uint64_t *ranges, uint64_t count, uint64_t va)
 	return false;
 }
 
+/* The listing as items of the merge; those of leaves that lie in the ranges. */
 static bool
-read_leaves(struct merge *m, struct kvt_input *in, const uint64_t *ranges, uint64_t ranges_count)
+read_listing(struct merge *m, enum kvt_form form, struct kvt_input *in, const uint64_t *ranges, uint64_t ranges_count)
 {
+	struct kvt_items l = { 0 };
 	size_t capacity = 0;
-	ssize_t size;
-	char *line;
+	char error[256];
+	bool done = kvt_listing_read(&l, form, in, error, sizeof error);
 
-	while ((size = kvt_input_line(in, &line)) >= 0) {
-		struct item item = { 0 };
+	if (!done)
+		fprintf(m->report, "%s\n", error);
+	for (size_t i = 0; i < l.count && done; i++) {
+		const struct kvt_item *from = &l.at[i];
+		struct item item = { from->start, from->last - from->start + 1, from->paddr,
+				     ((from->prop & KVMS_PROP_W) != 0 ? FLAG_W : 0) |
+					 ((from->prop & KVMS_PROP_X) != 0 ? FLAG_X : 0) };
 
-		if (size == 0 || (kvt_input_lines(in) == 1 && strncmp(line, "va,", 3) == 0))
-			continue;
-		if (!parse_leaf(line, &item))
-			return unreadable(in, m->report, "not a leaf (va,pa,size,entry,flags)");
-		if (in_ranges(ranges, ranges_count, item.start) && !add_item(m, &capacity, &item))
-			return unreadable(in, m->report, "no memory");
+		if ((ranges == NULL || in_ranges(ranges, ranges_count, from->start)) && !add_item(m, &capacity, &item)) {
+			fprintf(m->report, "%s: no memory\n", kvt_input_name(in));
+			done = false;
+		}
 	}
-	if (size == -2)
-		fprintf(m->report, "%s\n", kvt_input_error(in));
-	return size == -1;
+	m->result->unpurged = l.unpurged;
+	kvt_items_free(&l);
+	return done;
 }
 
 /* ---- The store's side -------------------------------------------------------------------- */
@@ -312,7 +248,7 @@ merge_run(void *arg, const struct kvms_extent *run)
 	struct merge *m = arg;
 	uint64_t size = (uint64_t)KVMS_PAGE_SIZE << (9 * (run->level - 1));
 
-	if (m->need_read && (run->prop & KVMS_PROP_R) == 0)
+	if (!kvt_is_present(m->config, run->prop))
 		return true;
 	for (uint64_t i = 0; i < run->leaves; i++) {
 		struct item item = { run->va + i * size, size, run->paddr + i * size,
@@ -334,7 +270,7 @@ kvt_compare_areas(struct kvt_target *t, struct kvt_input *listing, unsigned most
 	enum kvt_status status = KVT_DONE;
 
 	memset(result, 0, sizeof *result);
-	*readable = read_areas(&m, listing);
+	*readable = read_listing(&m, KVT_VMALLOCINFO, listing, NULL, 0);
 	if (*readable) {
 		merge_begin(&m);
 		status = merge_areas(&m, t);
@@ -354,15 +290,6 @@ config_value(const struct kvms_op *config, const char *key)
 	return index >= 0 ? config->arg[index] : 0;
 }
 
-/* Does an entry without r mean "not present" to this machine? */
-static bool
-read_is_present(const struct kvms_op *config)
-{
-	const char *arch = kvms_word(KVMS_ARCH, config_value(config, "arch"));
-
-	return arch != NULL && strncmp(arch, "x86_64", 6) == 0;
-}
-
 enum kvt_status
 kvt_compare_leaves(struct kvt_target *t, struct kvt_input *table, uint64_t memory, unsigned most, FILE *report,
 		   struct kvt_compared *result, bool *readable)
@@ -380,10 +307,10 @@ kvt_compare_leaves(struct kvt_target *t, struct kvt_input *table, uint64_t memor
 		return status;
 	m.max_paddr = config_value(config, "max_paddr");
 	m.memory = memory != 0 ? memory : m.max_paddr / 2;
-	m.need_read = read_is_present(config);
+	m.config = config;
 	ranges = kvms_op_list(config, kvms_store_row(), (unsigned)kvms_arg_index(kvms_store_row(), "vmalloc"),
 			      &ranges_count);
-	*readable = read_leaves(&m, table, ranges, ranges_count);
+	*readable = read_listing(&m, KVT_LEAVES, table, ranges, ranges_count);
 	if (*readable) {
 		merge_begin(&m);
 		for (uint64_t i = 0; status == KVT_DONE && i < ranges_count; i++)
