@@ -177,14 +177,14 @@ compare(struct replaying *r, struct kvmctl_comparison *c, struct kvt_target *tar
 	if (c == &r->listing)
 		status = kvt_compare_areas(target, in, DIFFERENCES_SHOWN, report, &c->result, &readable);
 	else
-		status = kvt_compare_leaves(target, in, 0, DIFFERENCES_SHOWN, report, &c->result, &readable);
+		status = kvt_compare_leaves(target, in, 0, DIFFERENCES_SHOWN, report, &c->leaves, &readable);
 	fclose(report);
 	kvt_input_close(&in);
 	if (status != KVT_DONE)
 		r->status = kvmctl_complain_target(&r->session, status);
 	else if (!readable)
 		r->status = KVMCTL_UNREADABLE;
-	else if (!kvt_compared_equal(&c->result) && r->status == KVMCTL_OK)
+	else if ((!kvt_compared_equal(&c->result) || !kvt_compared_leaves_equal(&c->leaves)) && r->status == KVMCTL_OK)
 		r->status = KVMCTL_DIVERGED;
 }
 

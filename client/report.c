@@ -143,16 +143,25 @@ print_text(const struct kvmctl_report *report, const struct kvt_statistics *run,
 /* ---- For a program ----------------------------------------------------------------- */
 
 static void
-json_compared(struct kvt_buffer *b, const char *name, const struct kvmctl_comparison *c)
+json_compared(struct kvt_buffer *b, const char *name, const struct kvt_compared *c, uint64_t attributes)
 {
-	if (!c->done)
-		return;
 	kvt_putf(b,
 		 ",\"%s\":{\"listed\":%" PRIu64 ",\"in_store\":%" PRIu64 ",\"agree\":%" PRIu64 ",\"differ\":%" PRIu64
 		 ",\"only_listed\":%" PRIu64 ",\"only_store\":%" PRIu64 ",\"unpurged\":%" PRIu64 ",\"known\":%" PRIu64
-		 "}",
-		 name, c->result.listed, c->result.in_store, c->result.agree, c->result.differ, c->result.only_listed,
-		 c->result.only_store, c->result.unpurged, c->result.known);
+		 ",\"attributes_differ\":%" PRIu64 "}",
+		 name, c->listed, c->in_store, c->agree, c->differ, c->only_listed, c->only_store, c->unpurged, c->known,
+		 attributes);
+}
+
+/* The mappings, and what lies outside the areas where the store has it. */
+static void
+json_leaves(struct kvt_buffer *b, const struct kvt_compared_leaves *c)
+{
+	static const char *const names[] = { "mappings", "direct_map", "kernel_image" };
+
+	for (int part = 0; part < KVT_LEAVES_PARTS; part++)
+		if (c->compared[part])
+			json_compared(b, names[part], &c->part[part], c->attributes[part]);
 }
 
 static void
@@ -188,8 +197,10 @@ print_json(const struct kvmctl_report *report, const struct kvt_statistics *run,
 		kvt_json_value(&b, KVMS_DIGEST, report->digest, NULL);
 	}
 	json_stale(&b, stale);
-	json_compared(&b, "listing", listing);
-	json_compared(&b, "mappings", mappings);
+	if (listing->done)
+		json_compared(&b, "listing", &listing->result, 0);
+	if (mappings->done)
+		json_leaves(&b, &mappings->leaves);
 	kvt_putc(&b, '}');
 	kvmctl_show_line(&b);
 	kvt_buffer_free(&b);

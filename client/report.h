@@ -5,7 +5,7 @@
 #define KVMCTL_REPORT_H
 
 #include "client/session.h"
-#include "trace/compare.h"
+#include "trace/compare_leaves.h"
 #include "trace/replay.h"
 
 /* A comparison with what the recorded kernel said of itself. */
@@ -13,8 +13,9 @@ struct kvmctl_comparison {
 	const char *path; /* NULL: not asked for */
 	const char *mark; /* comment at which to compare; NULL: at the end */
 	bool done;
-	struct kvt_compared result;
-	char *text; /* what kvt_compare_*() had to say; the comparison's owner frees it */
+	struct kvt_compared result;        /* of a listing */
+	struct kvt_compared_leaves leaves; /* of mappings */
+	char *text;                        /* what kvt_compare_*() had to say; the comparison's owner frees it */
 };
 
 /* Stale TLB entries whose range or frame came into use again.  Zero-initialise; the owner frees "at". */

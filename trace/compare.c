@@ -2,28 +2,21 @@
 
 #include "trace/buffer.h"
 #include "trace/listing.h"
+#include "trace/text.h"
+#include "trace/value.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define FLAG_W 1u
-#define FLAG_X 2u
-
-/* An area, or a leaf: then with frame and flags. */
+/* An area. */
 struct item {
 	uint64_t start;
 	uint64_t size;
-	uint64_t paddr;
-	unsigned flags;
 };
 
 /* Both sides of a comparison in ascending order, walked together. */
 struct merge {
-	const char *noun; /* "area", "leaf" */
-	bool leaves;
-	uint64_t memory, max_paddr; /* leaves: frames in [memory, max_paddr) are not known */
-	const struct kvms_op *config; /* leaves: of the store */
 	struct item *listed;
 	size_t listed_count, next;
 	unsigned most, told;
@@ -41,12 +34,9 @@ kvt_compared_equal(const struct kvt_compared *c)
 /* ---- The merge -------------------------------------------------------------------- */
 
 static void
-print_item(struct kvt_buffer *b, const struct merge *m, const struct item *item)
+print_item(struct kvt_buffer *b, const struct item *item)
 {
 	kvt_putf(b, "0x%" PRIx64 "..0x%" PRIx64, item->start, item->start + item->size);
-	if (m->leaves)
-		kvt_putf(b, " -> 0x%" PRIx64 " r%c%c", item->paddr, (item->flags & FLAG_W) != 0 ? 'w' : '-',
-			 (item->flags & FLAG_X) != 0 ? 'x' : '-');
 }
 
 /* Tell one difference; either side may be missing. */
@@ -55,33 +45,24 @@ tell(struct merge *m, const struct item *listed, const struct item *store)
 {
 	if (m->told++ >= m->most)
 		return;
-	kvt_putf(&m->differing, "  %s ", m->noun);
+	kvt_puts(&m->differing, "  area ");
 	if (listed != NULL) {
 		kvt_puts(&m->differing, "listed ");
-		print_item(&m->differing, m, listed);
+		print_item(&m->differing, listed);
 	}
 	if (listed != NULL && store != NULL)
 		kvt_puts(&m->differing, ", ");
 	if (store != NULL) {
 		kvt_puts(&m->differing, "in the store ");
-		print_item(&m->differing, m, store);
+		print_item(&m->differing, store);
 	}
 	kvt_puts(&m->differing, listed == NULL ? ": not listed\n" : store == NULL ? ": not in the store\n" : "\n");
-}
-
-static bool
-is_known(const struct merge *m, uint64_t paddr)
-{
-	return paddr < m->memory || paddr >= m->max_paddr;
 }
 
 static void
 compare_pair(struct merge *m, const struct item *listed, const struct item *store)
 {
-	bool known = m->leaves && is_known(m, store->paddr);
-
-	m->result->known += known;
-	if (listed->size == store->size && listed->flags == store->flags && (!known || listed->paddr == store->paddr)) {
+	if (listed->size == store->size) {
 		m->result->agree++;
 		return;
 	}
@@ -125,15 +106,13 @@ merge_begin(struct merge *m)
 
 /* Say how it went: the count first, then what differs. */
 static void
-merge_end(struct merge *m, const char *plural)
+merge_end(struct merge *m)
 {
 	const struct kvt_compared *c = m->result;
 
 	merge_next(m, NULL);
-	fprintf(m->report, "%s %" PRIu64 " of %" PRIu64 "\n", plural, c->agree, c->listed);
-	if (m->leaves)
-		fprintf(m->report, "  frames compared %" PRIu64 "\n", c->known);
-	else if (c->unpurged > 0)
+	fprintf(m->report, "areas %" PRIu64 " of %" PRIu64 "\n", c->agree, c->listed);
+	if (c->unpurged > 0)
 		fprintf(m->report, "  unpurged %" PRIu64 "\n", c->unpurged);
 	if (!kvt_compared_equal(c))
 		fprintf(m->report, "  differ %" PRIu64 ", only listed %" PRIu64 ", only in the store %" PRIu64 "\n",
@@ -169,35 +148,21 @@ add_item(struct merge *m, size_t *capacity, const struct item *item)
 }
 
 static bool
-in_ranges(const uint64_t *ranges, uint64_t count, uint64_t va)
-{
-	for (uint64_t i = 0; i < count; i++)
-		if (ranges[2 * i] <= va && va < ranges[2 * i + 1])
-			return true;
-	return false;
-}
-
-/* The listing as items of the merge; those of leaves that lie in the ranges. */
-static bool
-read_listing(struct merge *m, enum kvt_form form, struct kvt_input *in, const uint64_t *ranges, uint64_t ranges_count)
+read_areas(struct merge *m, struct kvt_input *in)
 {
 	struct kvt_items l = { 0 };
 	size_t capacity = 0;
 	char error[256];
-	bool done = kvt_listing_read(&l, form, in, error, sizeof error);
+	bool done = kvt_listing_read(&l, KVT_VMALLOCINFO, in, error, sizeof error);
 
 	if (!done)
 		fprintf(m->report, "%s\n", error);
 	for (size_t i = 0; i < l.count && done; i++) {
 		const struct kvt_item *from = &l.at[i];
-		struct item item = { from->start, from->last - from->start + 1, from->paddr,
-				     ((from->prop & KVMS_PROP_W) != 0 ? FLAG_W : 0) |
-					 ((from->prop & KVMS_PROP_X) != 0 ? FLAG_X : 0) };
 
-		if ((ranges == NULL || in_ranges(ranges, ranges_count, from->start)) && !add_item(m, &capacity, &item)) {
+		done = add_item(m, &capacity, &(struct item){ from->start, from->last - from->start + 1 });
+		if (!done)
 			fprintf(m->report, "%s: no memory\n", kvt_input_name(in));
-			done = false;
-		}
 	}
 	m->result->unpurged = l.unpurged;
 	kvt_items_free(&l);
@@ -242,81 +207,22 @@ merge_areas(struct merge *m, struct kvt_target *t)
 	return status;
 }
 
-static bool
-merge_run(void *arg, const struct kvms_extent *run)
-{
-	struct merge *m = arg;
-	uint64_t size = (uint64_t)KVMS_PAGE_SIZE << (9 * (run->level - 1));
-
-	if (!kvt_is_present(m->config, run->prop))
-		return true;
-	for (uint64_t i = 0; i < run->leaves; i++) {
-		struct item item = { run->va + i * size, size, run->paddr + i * size,
-				     ((run->prop & KVMS_PROP_W) != 0 ? FLAG_W : 0) |
-					 ((run->prop & KVMS_PROP_X) != 0 ? FLAG_X : 0) };
-
-		merge_next(m, &item);
-	}
-	return true;
-}
-
-/* ---- The two comparisons -------------------------------------------------------------------- */
+/* ---- The comparison ------------------------------------------------------------------------- */
 
 enum kvt_status
 kvt_compare_areas(struct kvt_target *t, struct kvt_input *listing, unsigned most, FILE *report,
 		  struct kvt_compared *result, bool *readable)
 {
-	struct merge m = { .noun = "area", .most = most, .report = report, .result = result };
+	struct merge m = { .most = most, .report = report, .result = result };
 	enum kvt_status status = KVT_DONE;
 
 	memset(result, 0, sizeof *result);
-	*readable = read_listing(&m, KVT_VMALLOCINFO, listing, NULL, 0);
+	*readable = read_areas(&m, listing);
 	if (*readable) {
 		merge_begin(&m);
 		status = merge_areas(&m, t);
 		if (status == KVT_DONE)
-			merge_end(&m, "areas");
-	}
-	merge_free(&m);
-	return status;
-}
-
-/* A scalar of the configuration. */
-static uint64_t
-config_value(const struct kvms_op *config, const char *key)
-{
-	int index = kvms_arg_index(kvms_store_row(), key);
-
-	return index >= 0 ? config->arg[index] : 0;
-}
-
-enum kvt_status
-kvt_compare_leaves(struct kvt_target *t, struct kvt_input *table, uint64_t memory, unsigned most, FILE *report,
-		   struct kvt_compared *result, bool *readable)
-{
-	struct merge m = { .noun = "leaf", .leaves = true, .most = most, .report = report, .result = result };
-	const struct kvms_op *config;
-	const uint64_t *ranges;
-	uint64_t ranges_count;
-	enum kvt_status status;
-
-	memset(result, 0, sizeof *result);
-	*readable = true;
-	status = t->config(t, &config);
-	if (status != KVT_DONE)
-		return status;
-	m.max_paddr = config_value(config, "max_paddr");
-	m.memory = memory != 0 ? memory : m.max_paddr / 2;
-	m.config = config;
-	ranges = kvms_op_list(config, kvms_store_row(), (unsigned)kvms_arg_index(kvms_store_row(), "vmalloc"),
-			      &ranges_count);
-	*readable = read_listing(&m, KVT_LEAVES, table, ranges, ranges_count);
-	if (*readable) {
-		merge_begin(&m);
-		for (uint64_t i = 0; status == KVT_DONE && i < ranges_count; i++)
-			status = t->extents(t, 0, ranges[2 * i], ranges[2 * i + 1] - 1, merge_run, &m);
-		if (status == KVT_DONE)
-			merge_end(&m, "leaves");
+			merge_end(&m);
 	}
 	merge_free(&m);
 	return status;

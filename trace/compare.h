@@ -1,8 +1,6 @@
 /*
- * compare - a store against what a real kernel says about itself.
- *
- * Two sources: the kernel's listing of its areas (vmallocinfo) and the leaves
- * of its page tables as a table of text, "va,pa,size,entry,flags".
+ * compare - a store against what a real kernel says about itself: the kernel's
+ * listing of its areas (vmallocinfo).  For its page tables see compare_leaves.
  *
  * Cost: O(n log n) in what is listed plus what the store has.
  */
@@ -40,18 +38,5 @@ bool kvt_compared_equal(const struct kvt_compared *c);
  */
 enum kvt_status kvt_compare_areas(struct kvt_target *t, struct kvt_input *listing, unsigned most, FILE *report,
 				  struct kvt_compared *result, bool *readable);
-
-/*
- * Leaves: those that start in one of the store's vmalloc ranges, address,
- * size, writable, no-execute, and the frame where it is known.
- *
- * A recording names only some frames; those it does not name lie in
- * [memory, max_paddr) of the store that replays it.  "memory" = 0 stands for
- * half of max_paddr.
- *
- * => otherwise as kvt_compare_areas(), "leaves N of M"
- */
-enum kvt_status kvt_compare_leaves(struct kvt_target *t, struct kvt_input *table, uint64_t memory, unsigned most,
-				   FILE *report, struct kvt_compared *result, bool *readable);
 
 #endif /* KVT_COMPARE_H */

@@ -28,6 +28,8 @@
 #define PAGE UINT64_C(0x1000)
 #define HUGE UINT64_C(0x200000)
 #define HUGE_PAGES (HUGE / PAGE)
+#define GIANT UINT64_C(0x40000000)
+#define IMAGE_START UINT64_C(0xffffffff80000000) /* where x86 kernels are linked, and may move up from */
 #define ADDRESS_END UINT64_C(0xffffffffffff0000) /* no range of a store reaches further */
 #define PADDR_END (UINT64_C(1) << 52)            /* no PTE holds more */
 
@@ -202,6 +204,7 @@ struct importer {
 	uint64_t levels;     /* as the folder says, or 0 */
 	size_t listing_at;   /* the listing was taken before this event */
 	size_t mappings_at;  /* so were the mappings; SIZE_MAX: before all */
+	VECTOR(struct recorded) boot_mappings; /* of the direct map and the image */
 	uint64_t unnamed;    /* pages mapped that no event names */
 	uint64_t frames_end; /* end of the highest frame named */
 
@@ -212,6 +215,7 @@ struct importer {
 
 	/* the image: what the store holds */
 	VECTOR(struct area *) areas; /* by address */
+	struct area boot;            /* all that lies outside the ranges: direct map and image */
 	VECTOR(struct hold) holds;
 	VECTOR(size_t) released;                 /* holds to be dropped after this op */
 	VECTOR(struct count) refs;               /* hash of frames that are or were referenced; count = entries taken */
@@ -937,7 +941,48 @@ recorded_by_va(const void *a, const void *b)
 	return (x->va > y->va) - (x->va < y->va);
 }
 
-/* The leaves of "va,pa,size,entry,flags" that lie where areas do. */
+/* Where the kernel's own linear mapping of memory lies; empty if the recording does not tell. */
+static struct range
+direct_map(const struct importer *im)
+{
+	if (!im->bases_known || im->page_offset >= im->vmalloc_base)
+		return (struct range){ 0, 0 };
+	return (struct range){ im->page_offset, im->vmalloc_base };
+}
+
+/* Where its image lies: up to the first range of areas behind it. */
+static struct range
+kernel_image(const struct importer *im)
+{
+	struct range image = { 0, 0 };
+
+	if (strcmp(im->store->name, "x86_64") != 0)
+		return image;
+	for (size_t i = im->ranges.count; i-- > 0;)
+		if (im->ranges.at[i].start > IMAGE_START)
+			image = (struct range){ IMAGE_START, im->ranges.at[i].start };
+	return image;
+}
+
+static bool
+inside(const struct recorded *r, struct range range)
+{
+	return r->va >= range.start && r->va < range.end && r->size <= range.end - r->va;
+}
+
+/* A leaf of the direct map or the image.  No store has leaves of 1 GiB there: 512 of 2 MiB say the same. */
+static void
+keep_boot_mapping(struct importer *im, const struct recorded *r)
+{
+	uint64_t size = r->size > HUGE ? HUGE : r->size, count = r->size / size;
+
+	GROW(im, im->boot_mappings, count);
+	for (uint64_t i = 0; i < count; i++)
+		im->boot_mappings.at[im->boot_mappings.count++] =
+		    (struct recorded){ r->va + i * size, r->pa + i * size, size, r->bits, r->line };
+}
+
+/* The leaves of "va,pa,size,entry,flags" that lie where areas do, in the direct map and in the image. */
 static void
 read_mappings(struct importer *im, const char *path)
 {
@@ -960,14 +1005,23 @@ read_mappings(struct importer *im, const char *path)
 		    r.pa >= PADDR_END || r.va > UINT64_MAX - (r.size - 1))
 			fail(im, "%s:%" PRIu64 ": no leaf has va 0x%" PRIx64 ", pa 0x%" PRIx64 " and size %" PRIu64,
 			     path, im->line, r.va, r.pa, r.size);
+		r.bits &= BITS_ALL;
+		if (inside(&r, direct_map(im)) || inside(&r, kernel_image(im))) {
+			if (r.size > GIANT)
+				fail(im, "%s:%" PRIu64 ": no leaf of this machine has size %" PRIu64, path, im->line,
+				     r.size);
+			keep_boot_mapping(im, &r);
+			continue;
+		}
 		if (range_around(im, r.va, r.va + (r.size - 1)) == NULL)
 			continue;
-		r.bits &= BITS_ALL;
 		GROW(im, im->mappings, 1);
 		im->mappings.at[im->mappings.count++] = r;
 	}
 	if (im->mappings.count > 0)
 		qsort(im->mappings.at, im->mappings.count, sizeof im->mappings.at[0], recorded_by_va);
+	if (im->boot_mappings.count > 0)
+		qsort(im->boot_mappings.at, im->boot_mappings.count, sizeof im->boot_mappings.at[0], recorded_by_va);
 }
 
 /* The first of FOLDER/NAME and FOLDER/NAME.xz that exists, or NULL. */
@@ -1669,19 +1723,40 @@ op_protect(struct importer *im, const struct area *area, struct range va, uint64
 	   const char *cache)
 {
 	const char *global = set & BIT_G ? "set" : clear & BIT_G ? "clear" : "keep";
-	char set_text[8], clear_text[8];
+	char set_text[8], clear_text[8], where[48] = "boot_protect_range";
 
+	if (area != &im->boot)
+		snprintf(where, sizeof where, "kvirt_protect_range area=%" PRIu64, area->id);
 	/* set wins over clear, and NX is the absence of x */
 	flags_text(set, (clear & BIT_NX) != 0 && (set & BIT_NX) == 0, set_text);
 	flags_text(clear, (set & BIT_NX) != 0, clear_text);
-	op(im, NULL, 0,
-	   "kvirt_protect_range area=%" PRIu64 " start=0x%" PRIx64 " end=0x%" PRIx64
-	   " set=%s clear=%s cache=%s global=%s",
-	   area->id, va.start, va.end, set_text, clear_text, cache == NULL ? "keep" : cache, global);
+	op(im, NULL, 0, "%s start=0x%" PRIx64 " end=0x%" PRIx64 " set=%s clear=%s cache=%s global=%s", where, va.start,
+	   va.end, set_text, clear_text, cache == NULL ? "keep" : cache, global);
 }
 
-/* entry = (entry & ~clear) | set on the pages of [start, end) */
-static void
+static uint64_t
+changed(uint64_t bits, uint64_t set, uint64_t clear)
+{
+	return (bits & ~clear) | (set & BITS_ALL);
+}
+
+/* Neither end of a range inside a 2 MiB leaf that would not change: the kernel does not split such a leaf. */
+static struct range
+without_unchanged(const struct area *area, struct range va, uint64_t set, uint64_t clear)
+{
+	const struct leaf *leaf = area->leaves.at + leaf_above(area, va.start);
+	const struct leaf *behind = area->leaves.at + area->leaves.count;
+
+	if (leaf < behind && leaf->va < va.start && changed(leaf->bits, set, clear) == leaf->bits)
+		va.start = leaf->va + HUGE < va.end ? leaf->va + HUGE : va.end;
+	leaf = area->leaves.at + leaf_above(area, va.end);
+	if (leaf < behind && leaf->va < va.end && changed(leaf->bits, set, clear) == leaf->bits)
+		va.end = leaf->va > va.start ? leaf->va : va.start;
+	return va;
+}
+
+/* entry = (entry & ~clear) | set on the pages of [start, end).  False: that changes nothing, and is no op. */
+static bool
 protect(struct importer *im, struct area *area, struct range va, uint64_t set, uint64_t clear)
 {
 	static const char *const caches[] = { "wb", "wt", "wc", "uc" };
@@ -1690,18 +1765,21 @@ protect(struct importer *im, struct area *area, struct range va, uint64_t set, u
 	/* An entry that is no longer present keeps no global bit: the kernel uses it for something else there. */
 	if ((clear & ~set & BIT_P) != 0)
 		clear |= BIT_G;
+	va = without_unchanged(area, va, set, clear);
+	if (va.start == va.end)
+		return false;
 	leaf_cut(im, area, va.start);
 	leaf_cut(im, area, va.end);
 	size_t i = leaf_above(area, va.start), end = i;
 	for (; end < area->leaves.count && area->leaves.at[end].va < va.end; end++)
-		area->leaves.at[end].bits = (area->leaves.at[end].bits & ~clear) | (set & BITS_ALL);
+		area->leaves.at[end].bits = changed(area->leaves.at[end].bits, set, clear);
 	if (((set | clear) & BITS_CACHE) == 0 || i == end) {
 		op_protect(im, area, va, set, clear, NULL);
-		return;
+		return true;
 	}
 	if (((set | clear) & BITS_CACHE) == BITS_CACHE) {
 		op_protect(im, area, va, set, clear, caches[code / BIT_PWT]);
-		return;
+		return true;
 	}
 	/* One of the two bits is kept: pages of one outcome each. */
 	for (size_t k = i; k < end; i = k) {
@@ -1712,6 +1790,7 @@ protect(struct importer *im, struct area *area, struct range va, uint64_t set, u
 				     k == end ? va.end : area->leaves.at[k].va };
 		op_protect(im, area, run, set, clear, caches[code / BIT_PWT]);
 	}
+	return true;
 }
 
 /* ---- Events --------------------------------------------------------------- */
@@ -1952,32 +2031,68 @@ on_unmap(struct importer *im, const struct event *e)
 static const char *
 attributes_of(const struct importer *im, uint64_t va)
 {
+	struct range direct = direct_map(im), image = kernel_image(im);
+
 	if (range_around(im, va, va + PAGE) != NULL)
 		return "no area there";
-	if (im->bases_known && va >= im->page_offset && va < im->vmalloc_base)
+	if (va >= direct.start && va < direct.end)
 		return "direct map";
-	if (va >= UINT64_C(0xffffffff80000000))
+	if (va >= image.start && va < image.end)
 		return "kernel image";
 	return "elsewhere";
+}
+
+/* What lies in both, or an empty range. */
+static struct range
+common(struct range a, struct range b)
+{
+	struct range both = { a.start > b.start ? a.start : b.start, a.end < b.end ? a.end : b.end };
+
+	return both.start < both.end ? both : (struct range){ 0, 0 };
+}
+
+/* Attributes of the direct map and the image.  Before DUMP0 the recorded mappings show them as they have become. */
+static enum kvt_import_use
+change_boot(struct importer *im, const struct event *e, struct range va)
+{
+	const char *where = attributes_of(im, va.start);
+	struct range parts[] = { common(va, direct_map(im)), common(va, kernel_image(im)) };
+	bool any = false, expressed = false;
+
+	if (im->boot_mappings.count == 0)
+		return verdict(im, KVT_IMPORT_NOT_EXPRESSED, where);
+	if (im->boot.leaves.count == 0)
+		return verdict(im, KVT_IMPORT_INFORMATION, "before the first dump");
+	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+		if (!any_leaf(&im->boot, parts[i].start, parts[i].end))
+			continue;
+		expressed = protect(im, &im->boot, parts[i], e->v[CPA_SET], e->v[CPA_CLEAR]) || expressed;
+		any = true;
+	}
+	if (any && !expressed)
+		return verdict(im, KVT_IMPORT_INFORMATION, "changes nothing");
+	return verdict(im, any ? KVT_IMPORT_EXPRESSED : KVT_IMPORT_NOT_EXPRESSED, where);
 }
 
 static enum kvt_import_use
 on_attributes(struct importer *im, const struct event *e)
 {
-	uint64_t start = e->v[CPA_START], end = start + e->v[CPA_PAGES] * PAGE;
-	bool any = false;
+	struct range all = { e->v[CPA_START], e->v[CPA_START] + e->v[CPA_PAGES] * PAGE };
+	bool any = false, expressed = false;
 
 	if (e->v[CPA_FLAGS] & CPA_ARRAYS)
 		return verdict(im, KVT_IMPORT_NOT_EXPRESSED, "array of pages");
-	for (size_t i = area_above(im, start); i < im->areas.count && im->areas.at[i]->start < end; i++) {
+	for (size_t i = area_above(im, all.start); i < im->areas.count && im->areas.at[i]->start < all.end; i++) {
 		struct area *area = im->areas.at[i];
-		struct range va = { start > area->start ? start : area->start, end < area->end ? end : area->end };
-		protect(im, area, va, e->v[CPA_SET], e->v[CPA_CLEAR]);
+		struct range va = common(all, (struct range){ area->start, area->end });
+		expressed = protect(im, area, va, e->v[CPA_SET], e->v[CPA_CLEAR]) || expressed;
 		any = true;
 	}
-	if (any)
-		return verdict(im, KVT_IMPORT_EXPRESSED, NULL);
-	return verdict(im, KVT_IMPORT_NOT_EXPRESSED, attributes_of(im, start));
+	if (!any)
+		return change_boot(im, e, all);
+	if (!expressed)
+		return verdict(im, KVT_IMPORT_INFORMATION, "changes nothing");
+	return verdict(im, KVT_IMPORT_EXPRESSED, "area");
 }
 
 static enum kvt_import_use
@@ -2107,6 +2222,44 @@ write_older_mappings(struct importer *im, const struct event *e)
 	}
 }
 
+/* How many leaves of the direct map or the image from number i on are one mapping of one kind of leaf. */
+static size_t
+run_of_boot(const struct importer *im, size_t i)
+{
+	const struct recorded *r = im->boot_mappings.at;
+	size_t n = 1;
+
+	while (i + n < im->boot_mappings.count && r[i + n].va == r[i].va + n * r[i].size &&
+	       r[i + n].pa == r[i].pa + n * r[i].size && r[i + n].size == r[i].size && r[i + n].bits == r[i].bits)
+		n++;
+	return n;
+}
+
+/* Adopt the direct map and the image as the first dump shows them. */
+static void
+write_boot(struct importer *im, const struct event *e)
+{
+	const struct recorded *r = im->boot_mappings.at;
+	size_t count = im->boot_mappings.count;
+	char text[32];
+
+	attribute_to(im, e, "adopted from the first dump");
+	for (size_t i = 0, n; i < count; i += n) {
+		n = run_of_boot(im, i);
+		op(im, NULL, 0,
+		   "boot_map va=0x%" PRIx64 " paddr_start=0x%" PRIx64 " paddr_end=0x%" PRIx64 " prop=%s max_level=%d",
+		   r[i].va, r[i].pa, r[i].pa + n * r[i].size, prop_text(r[i].bits, text), r[i].size == HUGE ? 2 : 1);
+	}
+	struct leaf *leaves = leaves_open(im, &im->boot, 0, count);
+	for (size_t i = 0; i < count; i++) {
+		leaves[i] = (struct leaf){ .va = r[i].va, .pa = r[i].pa, .bits = r[i].bits, .huge = r[i].size == HUGE };
+		if (r[i].va >= IMAGE_START)
+			im->report->leaves_image++;
+		else
+			im->report->leaves_direct++;
+	}
+}
+
 /* ---- The whole --------------------------------------------------------------- */
 
 static void
@@ -2150,6 +2303,14 @@ write_event(struct importer *im, const struct event *e)
 	count_event(im->report, use, name, im->reason);
 }
 
+/* What the first dump shows. */
+static void
+write_dump(struct importer *im, const struct event *e)
+{
+	write_boot(im, e);
+	write_older_mappings(im, e);
+}
+
 static void
 write_trace(struct importer *im)
 {
@@ -2158,10 +2319,10 @@ write_trace(struct importer *im)
 	if (im->report->events_overwritten > 0)
 		fprintf(im->out, "gap @src=\"%" PRIu64 " events overwritten\"\n", im->report->events_overwritten);
 	if (im->mappings_at == SIZE_MAX)
-		write_older_mappings(im, NULL);
+		write_dump(im, NULL);
 	for (size_t i = 0; i < im->events.count; i++) {
 		if (i == im->mappings_at)
-			write_older_mappings(im, &im->events.at[i]);
+			write_dump(im, &im->events.at[i]);
 		write_event(im, &im->events.at[i]);
 	}
 	im->report->areas_live = im->areas.count;
@@ -2240,6 +2401,8 @@ static void
 importer_free(struct importer *im)
 {
 	kvt_input_close(&im->input);
+	free(im->boot.leaves.at);
+	free(im->boot_mappings.at);
 	for (size_t i = 0; i < im->areas.count; i++) {
 		free(im->areas.at[i]->leaves.at);
 		free(im->areas.at[i]);
@@ -2339,6 +2502,8 @@ kvt_import_report_print(const struct kvt_import_report *report, FILE *out)
 		{ "freed ranges not purged at the end", report->ranges_unpurged, true },
 		{ "leaves older than the probes, mapped at DUMP0", report->leaves_older, true },
 		{ "leaves at DUMP0 that events explain", report->leaves_confirmed, true },
+		{ "leaves of the direct map, adopted at DUMP0", report->leaves_direct, true },
+		{ "leaves of the kernel image, adopted at DUMP0", report->leaves_image, true },
 		{ "events lost, by the trace's own lines", report->events_lost, false },
 		{ "events overwritten before the trace begins", report->events_overwritten, false },
 	};

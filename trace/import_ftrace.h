@@ -102,6 +102,8 @@ struct kvt_import_report {
 	uint64_t ranges_unpurged;    /* freed, and not purged at the end */
 	uint64_t leaves_older;       /* mapped at DUMP0 from the recorded mappings */
 	uint64_t leaves_confirmed;   /* recorded at DUMP0 and already there, the same */
+	uint64_t leaves_direct;      /* of the direct map, adopted at DUMP0 */
+	uint64_t leaves_image;       /* of the kernel's image, adopted at DUMP0 */
 	const char *mappings_unused; /* why the recorded mappings were not used (static text), or NULL */
 
 	uint64_t anomalies_count[KVT_IMPORT_ANOMALY_KINDS];
