@@ -154,9 +154,10 @@ static const struct kvmctl_command commands[] = {
 	{ "trace import", "FOLDER|FILE", "make a trace of a real kernel's recording",
 	  "Reads a recording made with Linux's function tracer: the text of its trace buffer, or a folder with "
 	  "trace.txt, snap-0/vmallocinfo and mappings.0.csv, each possibly compressed with xz.  What became of every "
-	  "event is reported on standard error.\n"
+	  "event is reported on standard error, and where the recording contradicts itself; --strict stops there.\n"
 	  "\tkvmctl trace import --from linux-ftrace recording/ -o recording.kvt\n",
-	  OPT(output) | OPT(from) | OPT(areas_before) | OPT(mappings_before) | OPT(memory), 1, 1, kvmctl_trace_import },
+	  OPT(output) | OPT(from) | OPT(areas_before) | OPT(mappings_before) | OPT(memory) | OPT(strict), 1, 1,
+	  kvmctl_trace_import },
 	{ "trace gen", "[key=value ...]", "generate a trace of random operations",
 	  "Needs no daemon.  The keys configure the store, as in \"store create\".\n"
 	  "\tkvmctl trace gen --seed 7 --steps 5000 arch=riscv64_sv48 -o random.kvt\n",

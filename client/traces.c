@@ -24,14 +24,26 @@ json_report(const struct kvt_import_report *report)
 	kvt_putf(&b,
 		 "{\"lines\":%" PRIu64 ",\"events\":%" PRIu64 ",\"expressed\":%" PRIu64 ",\"information\":%" PRIu64
 		 ",\"not_expressed\":%" PRIu64 ",\"lost\":%" PRIu64 ",\"unparsed\":%" PRIu64 ",\"ops\":%" PRIu64
-		 ",\"areas_live\":%" PRIu64 ",\"anomalies\":%" PRIu64 ",\"kinds\":[",
+		 ",\"areas_live\":%" PRIu64 ",\"leaves_older\":%" PRIu64 ",\"leaves_direct\":%" PRIu64
+		 ",\"leaves_image\":%" PRIu64 ",\"anomalies\":%" PRIu64 ",\"kinds\":[",
 		 report->lines, report->events, report->expressed, report->information, report->not_expressed,
-		 report->events_lost, report->unparsed, report->ops, report->areas_live, anomalies);
+		 report->events_lost, report->unparsed, report->ops, report->areas_live, report->leaves_older,
+		 report->leaves_direct, report->leaves_image, anomalies);
 	for (size_t i = 0; i < report->kinds_count; i++) {
 		kvt_putf(&b, "%s{\"event\":", i > 0 ? "," : "");
 		kvt_json_string(&b, report->kinds[i].name, strlen(report->kinds[i].name));
 		kvt_putf(&b, ",\"use\":\"%s\",\"count\":%" PRIu64 "}", uses[report->kinds[i].use],
 			 report->kinds[i].count);
+	}
+	kvt_puts(&b, "],\"found\":[");
+	for (size_t i = 0; i < report->anomalies_kept; i++) {
+		const struct kvt_import_anomaly *a = &report->anomalies[i];
+		const char *file = report->file[kvt_import_anomaly_file(a->kind)];
+
+		kvt_putf(&b, "%s{\"anomaly\":\"%s\",\"file\":", i > 0 ? "," : "", kvt_import_anomaly_text(a->kind));
+		kvt_json_string(&b, file, strlen(file));
+		kvt_putf(&b, ",\"line\":%" PRIu64 ",\"start\":\"0x%" PRIx64 "\",\"end\":\"0x%" PRIx64 "\"}",
+			 a->line, a->start, a->end);
 	}
 	kvt_puts(&b, "]}");
 	fprintf(stderr, "%s\n", kvt_buffer_text(&b));
@@ -46,6 +58,7 @@ kvmctl_trace_import(struct kvmctl *k)
 		.path = k->argv[0],
 		.areas_before = k->option[OPTION_areas_before],
 		.mappings_before = k->option[OPTION_mappings_before],
+		.strict = k->option[OPTION_strict] != NULL,
 	};
 	struct kvt_import_report report;
 	enum kvmctl_status status;

@@ -29,6 +29,9 @@
 #define HUGE UINT64_C(0x200000)
 #define HUGE_PAGES (HUGE / PAGE)
 #define GIANT UINT64_C(0x40000000)
+#define MODULES_START UINT64_C(0xffffffffc0000000)       /* of x86 kernels */
+#define MODULES_START_FIXED UINT64_C(0xffffffffa0000000) /* of those built to stay where they are linked */
+#define MODULES_END UINT64_C(0xffffffffff000000)
 #define IMAGE_START UINT64_C(0xffffffff80000000) /* where x86 kernels are linked, and may move up from */
 #define ADDRESS_END UINT64_C(0xffffffffffff0000) /* no range of a store reaches further */
 #define PADDR_END (UINT64_C(1) << 52)            /* no PTE holds more */
@@ -40,6 +43,7 @@
 #define SPANS_MAX 64   /* different ranges that allocations were made from */
 #define MARK_MAX 1000  /* bytes of a mark that become a comment */
 #define NO_FRAME UINT64_MAX
+#define KVT_IMPORT_SENTENCE 4600 /* bytes of a sentence with a path in it */
 
 /* Bits of an x86 leaf, which is also what "prot", "set" and "clr" of an event hold. */
 #define BIT_P (UINT64_C(1) << 0)
@@ -81,6 +85,7 @@ struct event {
 
 /* Index of a field in event.v: the order of the formats below. */
 enum { ALLOC_VA, ALLOC_SIZE, ALLOC_VSTART, ALLOC_VEND, ALLOC_FAILED };
+enum { PROBED_VA, PROBED_END };
 enum { PURGE_START, PURGE_END, PURGE_COUNT };
 enum { MAP_START, MAP_END, MAP_PROT, MAP_SHIFT };
 enum { RANGE_START, RANGE_END, RANGE_PHYS, RANGE_PROT, RANGE_SHIFT };
@@ -96,10 +101,13 @@ struct format {
 	const char *field[FIELDS_MAX];
 };
 
+/* Of two formats of one name, the first whose fields are all there: kernels before 6.2 have probes for area events. */
 static const struct format formats[] = {
 	{ "alloc_vmap_area", EVENT_ALLOC, false, { "va_start", "size", "vstart", "vend", "failed" } },
+	{ "alloc_vmap_area", EVENT_ALLOC, false, { "va_start", "va_end" } },
 	{ "free_vmap_area_noflush", EVENT_FREE, false, { "va_start" } },
 	{ "purge_vmap_area_lazy", EVENT_PURGE, false, { "start", "end", "num_purged" } },
+	{ "purge_vmap_area_lazy", EVENT_PURGE, false, { NULL } },
 	{ "vmap_pages", EVENT_MAP_PAGES, true, { "addr", "end", "prot", "shift" } },
 	{ "vmap_small", EVENT_MAP_SMALL, true, { "addr", "end", "prot" } },
 	{ "vmap_range", EVENT_MAP_RANGE, false, { "addr", "end", "phys", "prot", "maxshift" } },
@@ -199,6 +207,8 @@ struct importer {
 	VECTOR(struct listed) listing;
 	VECTOR(struct recorded) mappings;
 	bool bases_known, probes;
+	bool from_boot;     /* the first area lies where areas begin: none is older than the trace */
+	uint64_t last_time; /* of the line before */
 	uint64_t page_offset, vmalloc_base, vmemmap;
 	char machine[16];    /* as the folder says, or empty */
 	uint64_t levels;     /* as the folder says, or 0 */
@@ -225,6 +235,8 @@ struct importer {
 	VECTOR(struct lazy) lazies; /* by address */
 
 	/* the event at work */
+	size_t at; /* its number */
+	bool lost; /* some before it are missing */
 	VECTOR(uint64_t) paddrs;
 	VECTOR(uint64_t) lines;
 	const char *reason;
@@ -331,13 +343,47 @@ static const char *const anomaly_texts[KVT_IMPORT_ANOMALY_KINDS] = {
 	[KVT_IMPORT_ALLOCATED_LIVE] = "area allocated over a live one",
 	[KVT_IMPORT_MAPPED_TWICE] = "page mapped where one was mapped",
 	[KVT_IMPORT_FREED_MAPPED] = "area freed with mappings left",
+	[KVT_IMPORT_FREED_UNKNOWN] = "area freed that is not allocated",
+	[KVT_IMPORT_MAPPED_NOWHERE] = "pages mapped where no area is",
 	[KVT_IMPORT_FRAME_STRANGE] = "page pointer that names no frame",
 	[KVT_IMPORT_HUGE_NOT_HELD] = "2 MiB page over frames in use",
 	[KVT_IMPORT_HUGE_PARTLY] = "part of a 2 MiB page unmapped",
 	[KVT_IMPORT_PURGE_COUNT] = "more ranges purged than known to be freed",
 	[KVT_IMPORT_LISTING_CONFLICT] = "listed area that does not fit the events",
 	[KVT_IMPORT_MAPPING_CONFLICT] = "recorded leaf that does not fit the events",
+	[KVT_IMPORT_TIME_BACKWARDS] = "time runs backwards",
 };
+
+const char *
+kvt_import_anomaly_text(enum kvt_import_anomaly_kind kind)
+{
+	return anomaly_texts[kind];
+}
+
+enum kvt_import_file
+kvt_import_anomaly_file(enum kvt_import_anomaly_kind kind)
+{
+	return kind == KVT_IMPORT_LISTING_CONFLICT   ? KVT_IMPORT_FILE_LISTING
+	       : kind == KVT_IMPORT_MAPPING_CONFLICT ? KVT_IMPORT_FILE_MAPPINGS
+						     : KVT_IMPORT_FILE_TRACE;
+}
+
+/* "FILE:LINE: what is wrong: where". */
+static void
+anomaly_sentence(const struct kvt_import_report *report, const struct kvt_import_anomaly *a, char *text, size_t size)
+{
+	const char *file = report->file[kvt_import_anomaly_file(a->kind)];
+	char where[96], other[48] = "";
+
+	if (a->kind == KVT_IMPORT_TIME_BACKWARDS)
+		snprintf(where, sizeof where, "%" PRIu64 " ns after %" PRIu64 " ns", a->end, a->start);
+	else
+		snprintf(where, sizeof where, "0x%" PRIx64 "..0x%" PRIx64, a->start, a->end);
+	if (a->other_line != 0)
+		snprintf(other, sizeof other, " (line %" PRIu64 ")", a->other_line);
+	snprintf(text, size, "%s:%" PRIu64 ": %s: %s%s", file == NULL ? "-" : file, a->line, anomaly_texts[a->kind],
+		 where, other);
+}
 
 /* One more; those that stand in the trace's own lines are said there too. */
 static void
@@ -345,14 +391,20 @@ anomaly(struct importer *im, enum kvt_import_anomaly_kind kind, uint64_t line, u
 	uint64_t other_line)
 {
 	struct kvt_import_report *report = im->report;
+	struct kvt_import_anomaly a = {
+		.kind = kind, .line = line, .start = start, .end = end, .other_line = other_line
+	};
+	char text[KVT_IMPORT_SENTENCE];
 
-	if (kind <= KVT_IMPORT_FREED_MAPPED)
+	if (im->in->strict) {
+		anomaly_sentence(report, &a, text, sizeof text);
+		fail(im, "%s", text);
+	}
+	if (kind <= KVT_IMPORT_MAPPED_NOWHERE)
 		fprintf(im->out, "# line %" PRIu64 " of the recording: %s\n", line, anomaly_texts[kind]);
 	report->anomalies_count[kind]++;
 	if (report->anomalies_kept < KVT_IMPORT_ANOMALIES_KEPT)
-		report->anomalies[report->anomalies_kept++] = (struct kvt_import_anomaly){
-			.kind = kind, .line = line, .start = start, .end = end, .other_line = other_line
-		};
+		report->anomalies[report->anomalies_kept++] = a;
 }
 
 /* ---- Reading lines ----------------------------------------------------- */
@@ -637,6 +689,8 @@ add_span(struct importer *im, const struct event *e)
 	uint64_t low = e->v[ALLOC_VA], high = low + e->v[ALLOC_SIZE];
 	struct span *span = im->spans.at;
 
+	if (start == 0)
+		return; /* not told: the bases say where the kernel's areas lie */
 	for (size_t i = 0; i < im->spans.count; i++, span++) {
 		if (span->start != start || span->end != end)
 			continue;
@@ -651,14 +705,39 @@ add_span(struct importer *im, const struct event *e)
 	im->spans.at[im->spans.count++] = (struct span){ start, end, 1, low, high };
 }
 
+/*
+ * A probe on the kernel's function says less than the event: where the area
+ * lies, or that all freed ranges were purged.  Areas of modules lie in one place
+ * since there is address space layout randomisation, and in another without it.
+ */
+static void
+complete_probed(struct event *e)
+{
+	uint64_t start = e->v[PROBED_VA], end = e->v[PROBED_END];
+
+	if (e->kind == EVENT_PURGE) {
+		e->v[PURGE_START] = 0;
+		e->v[PURGE_END] = e->v[PURGE_COUNT] = UINT64_MAX;
+		return;
+	}
+	e->v[ALLOC_SIZE] = end - start;
+	e->v[ALLOC_VSTART] = start >= MODULES_START ? MODULES_START : start >= MODULES_START_FIXED ? MODULES_START_FIXED : 0;
+	e->v[ALLOC_VEND] = start >= MODULES_START_FIXED ? MODULES_END : UINT64_MAX;
+	e->v[ALLOC_FAILED] = 0;
+}
+
 /* Read the arguments of an event that matters.  False: they are not what its format says. */
 static bool
 read_args(struct importer *im, const struct format *format, const char *args, struct event *e)
 {
+	size_t count = 0;
+
 	e->kind = format->kind;
-	for (size_t i = 0; i < FIELDS_MAX && format->field[i] != NULL; i++)
-		if (!read_field(args, format->field[i], &e->v[i]))
+	for (; count < FIELDS_MAX && format->field[count] != NULL; count++)
+		if (!read_field(args, format->field[count], &e->v[count]))
 			return false;
+	if ((e->kind == EVENT_ALLOC && count == PROBED_END + 1) || (e->kind == EVENT_PURGE && count == 0))
+		complete_probed(e);
 	if (!event_is_sound(e))
 		return false;
 	return !format->pages || read_pages(im, args, e, (e->v[MAP_END] - e->v[MAP_START]) / PAGE);
@@ -668,8 +747,10 @@ read_args(struct importer *im, const struct format *format, const char *args, st
 static void
 learn_from(struct importer *im, const struct event *e)
 {
-	if (e->kind == EVENT_ALLOC && e->v[ALLOC_FAILED] == 0)
+	if (e->kind == EVENT_ALLOC && e->v[ALLOC_FAILED] == 0) {
+		im->from_boot = im->spans.count == 0 ? e->v[ALLOC_VA] == e->v[ALLOC_VSTART] : im->from_boot;
 		add_span(im, e);
+	}
 	if (e->kind != EVENT_ALLOC && e->kind != EVENT_FREE && e->kind != EVENT_PURGE)
 		im->probes = true;
 	if (e->kind != EVENT_BASES || im->bases_known)
@@ -678,6 +759,15 @@ learn_from(struct importer *im, const struct event *e)
 	im->page_offset = e->v[BASES_OFFSET];
 	im->vmalloc_base = e->v[BASES_VMALLOC];
 	im->vmemmap = e->v[BASES_VMEMMAP];
+}
+
+/* The kernel prints its buffer in the order of time. */
+static void
+take_time(struct importer *im, const struct event *e)
+{
+	if (e->t < im->last_time)
+		anomaly(im, KVT_IMPORT_TIME_BACKWARDS, e->line, im->last_time, e->t, 0);
+	im->last_time = e->t;
 }
 
 /* One event line.  False: it is none. */
@@ -689,6 +779,7 @@ take_line(struct importer *im, char *line)
 
 	if (!read_line(line, &e, &name, &args))
 		return false;
+	take_time(im, &e);
 	if (strcmp(name, "tracing_mark_write") == 0) {
 		e.kind = EVENT_MARK;
 		keep_text(im, &e, args);
@@ -698,8 +789,11 @@ take_line(struct importer *im, char *line)
 	for (size_t i = 0; i < FORMATS_COUNT; i++) {
 		if (strcmp(name, formats[i].name) != 0)
 			continue;
-		if (!read_args(im, &formats[i], args, &e))
+		if (!read_args(im, &formats[i], args, &e)) {
+			if (i + 1 < FORMATS_COUNT && formats[i + 1].kind == formats[i].kind)
+				continue;
 			return false;
+		}
 		learn_from(im, &e);
 		if (e.kind == EVENT_BASES)
 			count_event(im->report, KVT_IMPORT_INFORMATION, name, NULL);
@@ -726,6 +820,9 @@ take_lost(struct importer *im, const char *line)
 	if (!read_number(&p, &lost) || strcmp(p, " EVENTS]") != 0)
 		return false;
 	im->report->events_lost += lost;
+	if (im->in->strict)
+		fail(im, "%s:%" PRIu64 ": %" PRIu64 " events were lost here", im->report->file[KVT_IMPORT_FILE_TRACE],
+		     im->line, lost);
 	snprintf(text, sizeof text, "%" PRIu64 " events lost", lost);
 	keep_text(im, &e, text);
 	keep_event(im, &e);
@@ -750,13 +847,49 @@ take_header(struct importer *im, const char *line)
 	im->report->events_overwritten = written > held ? written - held : 0;
 }
 
+/* Remember what file it was; "path" may lie in a buffer that is used again. */
+static const char *
+keep_path(struct importer *im, enum kvt_import_file file, const char *path)
+{
+	im->report->file[file] = strdup(path);
+	if (im->report->file[file] == NULL)
+		fail(im, "out of memory");
+	return im->report->file[file];
+}
+
+/* Events that the report counts: those kept will be counted when they are written. */
+static uint64_t
+events_read(const struct importer *im)
+{
+	uint64_t lost = 0;
+
+	for (size_t i = 0; i < im->events.count; i++)
+		lost += im->events.at[i].kind == EVENT_LOST;
+	return im->report->events + im->events.count - lost;
+}
+
+/* The header knows how many events there were. */
+static void
+refuse_missing(struct importer *im, const char *path)
+{
+	const struct kvt_import_report *report = im->report;
+
+	if (report->events_overwritten > 0)
+		fail(im, "%s: %" PRIu64 " events were overwritten before the first", path, report->events_overwritten);
+	if (report->events_promised > events_read(im))
+		fail(im, "%s:%" PRIu64 ": the file ends here, but its header promises %" PRIu64 " events, and %" PRIu64
+			 " are not here",
+		     path, report->lines, report->events_promised, report->events_promised - events_read(im));
+}
+
 static void
 read_trace(struct importer *im, const char *path)
 {
 	struct kvt_import_report *report = im->report;
+	char *line, text[64];
 	size_t length;
-	char *line;
 
+	path = keep_path(im, KVT_IMPORT_FILE_TRACE, path);
 	open_file(im, path);
 	while ((line = next_line(im, &length)) != NULL) {
 		report->lines++;
@@ -766,11 +899,16 @@ read_trace(struct importer *im, const char *path)
 		}
 		if (length <= KVT_LINE_MAX && strlen(line) == length && (take_line(im, line) || take_lost(im, line)))
 			continue;
+		if (im->in->strict)
+			fail(im, "%s:%" PRIu64 ": neither an event nor a header: '%s'", path, im->line,
+			     shown(line, text));
 		if (report->unparsed++ == 0)
 			report->unparsed_first_line = im->line;
 	}
 	if (im->events.count == 0 && report->events == 0)
 		fail(im, "%s: no line of an ftrace recording in it (%" PRIu64 " lines read)", path, report->lines);
+	if (im->in->strict)
+		refuse_missing(im, path);
 }
 
 /* ---- Ranges of areas ---------------------------------------------------- */
@@ -823,6 +961,11 @@ spans_by_count(const void *a, const void *b)
 static void
 collect_ranges(struct importer *im)
 {
+	/* Probes do not tell, and the first listing may have modules' areas of which no event speaks. */
+	for (size_t i = 0; im->bases_known && i < im->listing.count && im->spans.count < SPANS_MAX; i++)
+		if (im->listing.at[i].start >= MODULES_START && im->listing.at[i].end <= MODULES_END &&
+		    im->spans.count == 0)
+			add_range(im, MODULES_START, MODULES_END);
 	if (im->spans.count > 0)
 		qsort(im->spans.at, im->spans.count, sizeof im->spans.at[0], spans_by_count);
 	for (size_t i = 0; i < im->spans.count; i++)
@@ -907,6 +1050,7 @@ read_listing(struct importer *im, const char *path)
 	size_t length;
 	char *line;
 
+	path = keep_path(im, KVT_IMPORT_FILE_LISTING, path);
 	open_file(im, path);
 	while ((line = next_line(im, &length)) != NULL) {
 		struct listed l = { .line = im->line };
@@ -989,6 +1133,7 @@ read_mappings(struct importer *im, const char *path)
 	size_t length;
 	char *line, text[64];
 
+	path = keep_path(im, KVT_IMPORT_FILE_MAPPINGS, path);
 	open_file(im, path);
 	line = next_line(im, &length);
 	if (line == NULL || strcmp(line, "va,pa,size,entry,flags") != 0)
@@ -1883,13 +2028,33 @@ on_alloc(struct importer *im, const struct event *e)
 	return verdict(im, KVT_IMPORT_EXPRESSED, NULL);
 }
 
+/* Whether every area that lives is known, so that one that is not known does not live. */
+static bool
+areas_known(const struct importer *im)
+{
+	return !im->lost && (im->from_boot || (im->listing.count > 0 && im->at >= im->listing_at));
+}
+
+/* Freed before and not purged, so freed twice; or never allocated, if that can be known. */
+static enum kvt_import_use
+freed_unknown(struct importer *im, const struct event *e)
+{
+	size_t i = lazy_above(im, e->v[0]);
+	bool twice = i < im->lazies.count && im->lazies.at[i].start == e->v[0];
+
+	if (twice || (areas_known(im) && range_around(im, e->v[0], e->v[0] + PAGE) != NULL))
+		anomaly(im, KVT_IMPORT_FREED_UNKNOWN, e->line, e->v[0], e->v[0] + PAGE,
+			twice ? im->lazies.at[i].line : 0);
+	return verdict(im, KVT_IMPORT_NOT_EXPRESSED, "no such area");
+}
+
 static enum kvt_import_use
 on_free(struct importer *im, const struct event *e)
 {
 	size_t i = area_above(im, e->v[0]);
 
 	if (i == im->areas.count || im->areas.at[i]->start != e->v[0])
-		return verdict(im, KVT_IMPORT_NOT_EXPRESSED, "no such area");
+		return freed_unknown(im, e);
 	struct area *area = im->areas.at[i];
 	uint64_t start = area->start, end = area->end;
 	op(im, NULL, 0, "kvirt_unreserve area=%" PRIu64, area->id);
@@ -1930,7 +2095,7 @@ on_purge(struct importer *im, const struct event *e)
 		GROW(im, im->lines, 1);
 		im->lines.at[im->lines.count++] = im->lazies.at[i].line;
 	}
-	if (im->lines.count < e->v[PURGE_COUNT])
+	if (im->lines.count < e->v[PURGE_COUNT] && e->v[PURGE_COUNT] != UINT64_MAX)
 		anomaly(im, KVT_IMPORT_PURGE_COUNT, e->line, start, end, 0);
 	if (im->lines.count > e->v[PURGE_COUNT]) {
 		qsort(im->lines.at, im->lines.count, sizeof im->lines.at[0], numbers_up);
@@ -1970,6 +2135,15 @@ collect_frames(struct importer *im, const struct event *e)
 	return unnamed <= frames_free(im);
 }
 
+/* Pages mapped where no area is: nothing to express. */
+static enum kvt_import_use
+mapped_nowhere(struct importer *im, const struct event *e)
+{
+	if (areas_known(im) && range_around(im, e->v[MAP_START], e->v[MAP_END]) != NULL)
+		anomaly(im, KVT_IMPORT_MAPPED_NOWHERE, e->line, e->v[MAP_START], e->v[MAP_END], 0);
+	return verdict(im, KVT_IMPORT_NOT_EXPRESSED, "no area there");
+}
+
 /* Small pages.  Inside vmap_pages the kernel calls the function behind vmap_small: one mapping, two events. */
 static enum kvt_import_use
 on_map_pages(struct importer *im, const struct event *e)
@@ -1980,7 +2154,7 @@ on_map_pages(struct importer *im, const struct event *e)
 	if (e->kind == EVENT_MAP_PAGES && e->v[MAP_SHIFT] != 12)
 		return verdict(im, KVT_IMPORT_INFORMATION, "large (vmap_range follows)");
 	if (area == NULL)
-		return verdict(im, KVT_IMPORT_NOT_EXPRESSED, "no area there");
+		return mapped_nowhere(im, e);
 	if (e->kind == EVENT_MAP_SMALL && area->twin_start == start && area->twin_end == end) {
 		area->twin_start = area->twin_end = 0;
 		return verdict(im, KVT_IMPORT_INFORMATION, "part of a vmap_pages");
@@ -2003,7 +2177,7 @@ on_map_range(struct importer *im, const struct event *e)
 	int level = e->v[RANGE_SHIFT] >= 21 ? 2 : 1;
 
 	if (area == NULL)
-		return verdict(im, KVT_IMPORT_NOT_EXPRESSED, "no area there");
+		return mapped_nowhere(im, e);
 	if ((va.end - va.start) / PAGE > (UINT64_C(1) << 24))
 		return verdict(im, KVT_IMPORT_NOT_EXPRESSED, "more than 64 GiB");
 	map_range(im, e->line, area, va, e->v[RANGE_PHYS], e->v[RANGE_PROT], level);
@@ -2108,6 +2282,7 @@ on_mark(struct importer *im, const struct event *e)
 static void
 on_lost(struct importer *im, const struct event *e)
 {
+	im->lost = true;
 	fprintf(im->out, "gap @src=\"%s\"\n", im->texts.at + e->extra);
 }
 
@@ -2321,6 +2496,7 @@ write_trace(struct importer *im)
 	if (im->mappings_at == SIZE_MAX)
 		write_dump(im, NULL);
 	for (size_t i = 0; i < im->events.count; i++) {
+		im->at = i;
 		if (i == im->mappings_at)
 			write_dump(im, &im->events.at[i]);
 		write_event(im, &im->events.at[i]);
@@ -2477,12 +2653,9 @@ print_anomalies(const struct kvt_import_report *report, FILE *out)
 	if (total == 0)
 		fprintf(out, "%-48s %10s\n", "anomalies", "none");
 	for (size_t i = 0; i < report->anomalies_kept; i++) {
-		const struct kvt_import_anomaly *a = &report->anomalies[i];
-		fprintf(out, "  line %" PRIu64 ": %s: 0x%" PRIx64 "..0x%" PRIx64, a->line, anomaly_texts[a->kind],
-			a->start, a->end);
-		if (a->other_line != 0)
-			fprintf(out, " (line %" PRIu64 ")", a->other_line);
-		fputc('\n', out);
+		char text[KVT_IMPORT_SENTENCE];
+		anomaly_sentence(report, &report->anomalies[i], text, sizeof text);
+		fprintf(out, "  %s\n", text);
 	}
 	if (total > report->anomalies_kept)
 		fprintf(out, "  ... and %" PRIu64 " more\n", total - report->anomalies_kept);
@@ -2531,5 +2704,7 @@ kvt_import_report_free(struct kvt_import_report *report)
 {
 	free(report->kinds);
 	free(report->anomalies);
+	for (size_t i = 0; i < KVT_IMPORT_FILES; i++)
+		free(report->file[i]);
 	*report = (struct kvt_import_report){ 0 };
 }

@@ -35,6 +35,7 @@
 #ifndef KVT_IMPORT_FTRACE_H
 #define KVT_IMPORT_FTRACE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -44,6 +45,8 @@ struct kvt_import {
 	const char *path;            /* folder of a recording, or its trace.txt; "-" = standard input */
 	const char *areas_before;    /* vmallocinfo text; NULL: the folder's snap-0/vmallocinfo, if there */
 	const char *mappings_before; /* va,pa,size,entry,flags; NULL: the folder's mappings.0.csv, if there */
+	bool strict;                 /* fail at the first line that is not understood, contradicts others, or says
+					that events are missing */
 	uint64_t memory_size;        /* where the recorded machine's RAM ends; 0 = find out: the folder's
 					snap-0/iomem and ptpages.0.json, else the highest frame named */
 };
@@ -62,18 +65,26 @@ struct kvt_import_kind {
 	uint64_t count;
 };
 
-/* Where a recording contradicts itself, or what the model can take.  The first four are comments in the trace too. */
+/*
+ * Where a recording contradicts itself, or what the model can take.  Those up to
+ * MAPPED_NOWHERE are comments in the trace too.  What is freed or mapped counts
+ * as unknown only where all areas are known: from the first listing on, or from
+ * the first event of a recording that begins at boot; and not after lost events.
+ */
 enum kvt_import_anomaly_kind {
 	KVT_IMPORT_REUSED_UNPURGED,  /* area allocated inside a freed range before its purge */
 	KVT_IMPORT_ALLOCATED_LIVE,   /* area allocated over a live one */
 	KVT_IMPORT_MAPPED_TWICE,     /* page mapped where one was mapped */
 	KVT_IMPORT_FREED_MAPPED,     /* area freed with mappings left in it */
+	KVT_IMPORT_FREED_UNKNOWN,    /* area freed that is not allocated: never was, or freed before */
+	KVT_IMPORT_MAPPED_NOWHERE,   /* pages mapped where no area is */
 	KVT_IMPORT_FRAME_STRANGE,    /* page pointer that names no frame of the machine */
 	KVT_IMPORT_HUGE_NOT_HELD,    /* 2 MiB page over frames in use: mapped, but not held */
 	KVT_IMPORT_HUGE_PARTLY,      /* part of a 2 MiB page unmapped: the kernel clears all of it */
 	KVT_IMPORT_PURGE_COUNT,      /* more ranges purged than were known to be freed */
 	KVT_IMPORT_LISTING_CONFLICT, /* listed area that the events, or the ranges, contradict */
 	KVT_IMPORT_MAPPING_CONFLICT, /* recorded leaf that the events contradict, or in no area */
+	KVT_IMPORT_TIME_BACKWARDS,   /* event earlier than the line before it; nanoseconds for addresses */
 	KVT_IMPORT_ANOMALY_KINDS
 };
 
@@ -81,7 +92,15 @@ struct kvt_import_anomaly {
 	enum kvt_import_anomaly_kind kind;
 	uint64_t line;       /* in the trace; in the listing or the mappings for the CONFLICT kinds */
 	uint64_t start, end; /* virtual addresses */
-	uint64_t other_line; /* REUSED_UNPURGED: where it was freed; LISTING_CONFLICT: the event; 0 = none */
+	uint64_t other_line; /* where it was freed before; LISTING_CONFLICT: the event; 0 = none */
+};
+
+/* What a line number of an anomaly counts in. */
+enum kvt_import_file {
+	KVT_IMPORT_FILE_TRACE,
+	KVT_IMPORT_FILE_LISTING,
+	KVT_IMPORT_FILE_MAPPINGS,
+	KVT_IMPORT_FILES
 };
 
 #define KVT_IMPORT_ANOMALIES_KEPT 100
@@ -95,6 +114,8 @@ struct kvt_import_report {
 	uint64_t events_overwritten;            /* before the first line, by the header */
 	uint64_t events_lost;                   /* sum of the LOST lines */
 	uint64_t unparsed, unparsed_first_line; /* line number; 0 = none */
+
+	char *file[KVT_IMPORT_FILES]; /* the paths read; NULL: there was none */
 
 	uint64_t ops;
 	uint64_t areas_older;        /* reserved at the start: listed, and no event explains them */
@@ -122,6 +143,10 @@ struct kvt_import_report {
  */
 int kvt_import_ftrace(const struct kvt_import *in, FILE *out, struct kvt_import_report *report, char *error,
 		      size_t error_size);
+
+/* What an anomaly's kind is called, and the file it speaks of. */
+const char *kvt_import_anomaly_text(enum kvt_import_anomaly_kind kind);
+enum kvt_import_file kvt_import_anomaly_file(enum kvt_import_anomaly_kind kind);
 
 /* Print "report" for a reader: accounting by kind, what was carried over, anomalies. */
 void kvt_import_report_print(const struct kvt_import_report *report, FILE *out);
