@@ -40,6 +40,8 @@
 #define NAMED_MAX 16   /* page pointers in one event */
 #define KINDS_MAX 256  /* names of events; the rest is counted together */
 #define LIST_MAX 32768 /* frames in one op: its line stays below 1 MiB */
+#define RANGE_MAX (UINT64_C(1) << 20) /* pages of one mapping of contiguous memory */
+#define LEAVES_MAX (UINT64_C(1) << 24)
 #define SPANS_MAX 64   /* different ranges that allocations were made from */
 #define MARK_MAX 1000  /* bytes of a mark that become a comment */
 #define NO_FRAME UINT64_MAX
@@ -79,6 +81,7 @@ struct event {
 	uint64_t v[FIELDS_MAX]; /* the format's fields, in its order */
 	size_t extra;           /* first of its page pointers, or of its text */
 	enum event_kind kind;
+	unsigned char format; /* number of its format */
 	unsigned int named; /* page pointers that mean something */
 	char task[16];
 };
@@ -105,6 +108,7 @@ struct format {
 static const struct format formats[] = {
 	{ "alloc_vmap_area", EVENT_ALLOC, false, { "va_start", "size", "vstart", "vend", "failed" } },
 	{ "alloc_vmap_area", EVENT_ALLOC, false, { "va_start", "va_end" } },
+	{ "pcpu_vm_areas", EVENT_ALLOC, false, { "addr", "size" } },
 	{ "free_vmap_area_noflush", EVENT_FREE, false, { "va_start" } },
 	{ "purge_vmap_area_lazy", EVENT_PURGE, false, { "start", "end", "num_purged" } },
 	{ "purge_vmap_area_lazy", EVENT_PURGE, false, { NULL } },
@@ -232,6 +236,7 @@ struct importer {
 	VECTOR(uint64_t) free_frames;            /* heap of frames given back, lowest first */
 	uint64_t next_frame_paddr, frames_limit; /* above them: frames never taken */
 	uint64_t next_area, next_frame, next_segment;
+	uint64_t leaves; /* of all areas */
 	VECTOR(struct lazy) lazies; /* by address */
 
 	/* the event at work */
@@ -711,16 +716,18 @@ add_span(struct importer *im, const struct event *e)
  * since there is address space layout randomisation, and in another without it.
  */
 static void
-complete_probed(struct event *e)
+complete_probed(struct event *e, const struct format *format)
 {
-	uint64_t start = e->v[PROBED_VA], end = e->v[PROBED_END];
+	uint64_t start = e->v[PROBED_VA];
 
 	if (e->kind == EVENT_PURGE) {
 		e->v[PURGE_START] = 0;
 		e->v[PURGE_END] = e->v[PURGE_COUNT] = UINT64_MAX;
 		return;
 	}
-	e->v[ALLOC_SIZE] = end - start;
+	/* per-CPU memory is probed too, with its size */
+	if (strcmp(format->field[PROBED_END], "va_end") == 0)
+		e->v[ALLOC_SIZE] = e->v[PROBED_END] - start;
 	e->v[ALLOC_VSTART] = start >= MODULES_START ? MODULES_START : start >= MODULES_START_FIXED ? MODULES_START_FIXED : 0;
 	e->v[ALLOC_VEND] = start >= MODULES_START_FIXED ? MODULES_END : UINT64_MAX;
 	e->v[ALLOC_FAILED] = 0;
@@ -733,11 +740,16 @@ read_args(struct importer *im, const struct format *format, const char *args, st
 	size_t count = 0;
 
 	e->kind = format->kind;
+	e->format = (unsigned char)(format - formats);
+	if (e->kind == EVENT_ALLOC && strstr(args, "va_start=(fault)") != NULL) {
+		e->v[ALLOC_FAILED] = 1; /* what a probe says where the kernel's function gave no area */
+		return true;
+	}
 	for (; count < FIELDS_MAX && format->field[count] != NULL; count++)
 		if (!read_field(args, format->field[count], &e->v[count]))
 			return false;
 	if ((e->kind == EVENT_ALLOC && count == PROBED_END + 1) || (e->kind == EVENT_PURGE && count == 0))
-		complete_probed(e);
+		complete_probed(e, format);
 	if (!event_is_sound(e))
 		return false;
 	return !format->pages || read_pages(im, args, e, (e->v[MAP_END] - e->v[MAP_START]) / PAGE);
@@ -790,7 +802,7 @@ take_line(struct importer *im, char *line)
 		if (strcmp(name, formats[i].name) != 0)
 			continue;
 		if (!read_args(im, &formats[i], args, &e)) {
-			if (i + 1 < FORMATS_COUNT && formats[i + 1].kind == formats[i].kind)
+			if (i + 1 < FORMATS_COUNT && strcmp(name, formats[i + 1].name) == 0)
 				continue;
 			return false;
 		}
@@ -897,11 +909,11 @@ read_trace(struct importer *im, const char *path)
 			take_header(im, line);
 			continue;
 		}
+		shown(line, text); /* reading a line takes it apart */
 		if (length <= KVT_LINE_MAX && strlen(line) == length && (take_line(im, line) || take_lost(im, line)))
 			continue;
 		if (im->in->strict)
-			fail(im, "%s:%" PRIu64 ": neither an event nor a header: '%s'", path, im->line,
-			     shown(line, text));
+			fail(im, "%s:%" PRIu64 ": neither an event nor a header: '%s'", path, im->line, text);
 		if (report->unparsed++ == 0)
 			report->unparsed_first_line = im->line;
 	}
@@ -1094,14 +1106,14 @@ direct_map(const struct importer *im)
 	return (struct range){ im->page_offset, im->vmalloc_base };
 }
 
-/* Where its image lies: up to the first range of areas behind it. */
+/* Where its image lies: up to the first range of areas behind it, which is that of modules. */
 static struct range
 kernel_image(const struct importer *im)
 {
-	struct range image = { 0, 0 };
+	struct range image = { IMAGE_START, MODULES_START };
 
 	if (strcmp(im->store->name, "x86_64") != 0)
-		return image;
+		return (struct range){ 0, 0 };
 	for (size_t i = im->ranges.count; i-- > 0;)
 		if (im->ranges.at[i].start > IMAGE_START)
 			image = (struct range){ IMAGE_START, im->ranges.at[i].start };
@@ -1575,6 +1587,10 @@ any_leaf(const struct area *area, uint64_t start, uint64_t end)
 static struct leaf *
 leaves_open(struct importer *im, struct area *area, size_t i, size_t count)
 {
+	if (count > LEAVES_MAX - im->leaves)
+		fail(im, "%s:%" PRIu64 ": more than %" PRIu64 " pages mapped at once", im->report->file[KVT_IMPORT_FILE_TRACE],
+		     im->at < im->events.count ? im->events.at[im->at].line : 0, LEAVES_MAX);
+	im->leaves += count;
 	GROW(im, area->leaves, count);
 	struct leaf *at = area->leaves.at + i;
 	memmove(at + count, at, (area->leaves.count - i) * sizeof *at);
@@ -1715,6 +1731,7 @@ leaves_gone(struct importer *im, struct area *area, uint64_t start, uint64_t end
 		leaf_gone(im, &area->leaves.at[k]);
 	memmove(area->leaves.at + i, area->leaves.at + k, (area->leaves.count - k) * sizeof area->leaves.at[0]);
 	area->leaves.count -= k - i;
+	im->leaves -= k - i;
 	for (i = 0; i < im->released.count; i++) {
 		const struct hold *hold = &im->holds.at[im->released.at[i]];
 		op(im, NULL, 0, "segment_drop segment=%" PRIu64, hold->segment);
@@ -1850,7 +1867,6 @@ map_range(struct importer *im, uint64_t line, struct area *area, struct range va
 		unmap(im, area, low, high);
 
 	size_t count = (size_t)((va.end - va.start - (high - low)) / PAGE + (high - low) / HUGE);
-	GROW(im, area->leaves, count);
 	struct leaf *leaf = leaves_open(im, area, leaf_above(area, va.start), count);
 	for (uint64_t at = va.start; at < va.end; at += leaf_size(leaf++)) {
 		*leaf = (struct leaf){
@@ -2178,8 +2194,9 @@ on_map_range(struct importer *im, const struct event *e)
 
 	if (area == NULL)
 		return mapped_nowhere(im, e);
-	if ((va.end - va.start) / PAGE > (UINT64_C(1) << 24))
-		return verdict(im, KVT_IMPORT_NOT_EXPRESSED, "more than 64 GiB");
+	bool aligned = level == 2 && (va.start - e->v[RANGE_PHYS]) % HUGE == 0;
+	if ((va.end - va.start) / (aligned ? HUGE : PAGE) > RANGE_MAX)
+		return verdict(im, KVT_IMPORT_NOT_EXPRESSED, "more than a million pages");
 	map_range(im, e->line, area, va, e->v[RANGE_PHYS], e->v[RANGE_PROT], level);
 	return verdict(im, KVT_IMPORT_EXPRESSED, NULL);
 }
@@ -2245,7 +2262,9 @@ change_boot(struct importer *im, const struct event *e, struct range va)
 	}
 	if (any && !expressed)
 		return verdict(im, KVT_IMPORT_INFORMATION, "changes nothing");
-	return verdict(im, any ? KVT_IMPORT_EXPRESSED : KVT_IMPORT_NOT_EXPRESSED, where);
+	if (!any)
+		return verdict(im, KVT_IMPORT_NOT_EXPRESSED, "nothing mapped there");
+	return verdict(im, KVT_IMPORT_EXPRESSED, where);
 }
 
 static enum kvt_import_use
@@ -2464,15 +2483,12 @@ write_event(struct importer *im, const struct event *e)
 		[EVENT_UNMAP] = on_unmap,         [EVENT_ATTRIBUTES] = on_attributes,
 		[EVENT_MARK] = on_mark,
 	};
-	const char *name = "tracing_mark_write";
+	const char *name = e->kind == EVENT_MARK ? "tracing_mark_write" : formats[e->format].name;
 
 	if (e->kind == EVENT_LOST) {
 		on_lost(im, e);
 		return;
 	}
-	for (size_t i = 0; i < FORMATS_COUNT; i++)
-		if (formats[i].kind == e->kind)
-			name = formats[i].name;
 	attribute_to(im, e, NULL);
 	enum kvt_import_use use = handlers[e->kind](im, e);
 	count_event(im->report, use, name, im->reason);
