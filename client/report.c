@@ -149,8 +149,8 @@ json_compared(struct kvt_buffer *b, const char *name, const struct kvt_compared 
 		 ",\"%s\":{\"listed\":%" PRIu64 ",\"in_store\":%" PRIu64 ",\"agree\":%" PRIu64 ",\"differ\":%" PRIu64
 		 ",\"only_listed\":%" PRIu64 ",\"only_store\":%" PRIu64 ",\"unpurged\":%" PRIu64 ",\"known\":%" PRIu64
 		 ",\"attributes_differ\":%" PRIu64 "}",
-		 name, c->listed, c->in_store, c->agree, c->differ, c->only_listed, c->only_store, c->unpurged, c->known,
-		 attributes);
+		 name, c->listed, c->in_store, c->agree, c->differ, c->only_listed, c->only_store, c->unpurged,
+		 c->known, attributes);
 }
 
 /* The mappings, and what lies outside the areas where the store has it. */

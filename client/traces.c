@@ -42,8 +42,8 @@ json_report(const struct kvt_import_report *report)
 
 		kvt_putf(&b, "%s{\"anomaly\":\"%s\",\"file\":", i > 0 ? "," : "", kvt_import_anomaly_text(a->kind));
 		kvt_json_string(&b, file, strlen(file));
-		kvt_putf(&b, ",\"line\":%" PRIu64 ",\"start\":\"0x%" PRIx64 "\",\"end\":\"0x%" PRIx64 "\"}",
-			 a->line, a->start, a->end);
+		kvt_putf(&b, ",\"line\":%" PRIu64 ",\"start\":\"0x%" PRIx64 "\",\"end\":\"0x%" PRIx64 "\"}", a->line,
+			 a->start, a->end);
 	}
 	kvt_puts(&b, "]}");
 	fprintf(stderr, "%s\n", kvt_buffer_text(&b));

@@ -47,8 +47,9 @@ folder_put(const struct folder *f, const char *name, const char *bytes, size_t s
 static void
 folder_remove(const struct folder *f)
 {
-	static const char *const names[] = { "trace.txt",           "snap-0/vmallocinfo", "snap-0/iomem", "snap-0",
-					     "mappings.0.csv",      "ptpages.0.json",     "" };
+	static const char *const names[] = { "trace.txt", "snap-0/vmallocinfo", "snap-0/iomem",
+					     "snap-0",    "mappings.0.csv",     "ptpages.0.json",
+					     "" };
 	char path[128];
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -355,13 +356,13 @@ Test(import, direct_map_and_image_are_adopted_in_runs_and_changed)
 {
 	static const struct small small = {
 		.trace = BASES CPA("1.1", "0xffff888000001000", "1", "0x0", "0x2")   /* the dump shows that */
-		    MARK("2.0", "DUMP0-before")                                      /* here it is taken */
-		    CPA("2.1", "0xffff888000201000", "1", "0x0", "0x2")              /* splits */
-		    CPA("2.2", "0xffff888000400000", "512", "0x8000000000000000", "0x0") /* all of a large page */
-		    CPA("2.3", "0xffff888000601000", "1", "0x2", "0x0")              /* changes nothing: no split */
-		    CPA("2.4", "0xffff888000000000", "1", "0x0", "0x1")              /* not present: not global */
-		    CPA("2.5", "0xffffffff81000000", "2", "0x2", "0x8000000000000000")
-		    CPA("2.6", "0xffffffff81800000", "1", "0x2", "0x0"),             /* nothing there */
+		MARK("2.0", "DUMP0-before")                                          /* here it is taken */
+		CPA("2.1", "0xffff888000201000", "1", "0x0", "0x2")                  /* splits */
+		CPA("2.2", "0xffff888000400000", "512", "0x8000000000000000", "0x0") /* all of a large page */
+		CPA("2.3", "0xffff888000601000", "1", "0x2", "0x0")                  /* changes nothing: no split */
+		CPA("2.4", "0xffff888000000000", "1", "0x0", "0x1")                  /* not present: not global */
+		CPA("2.5", "0xffffffff81000000", "2", "0x2", "0x8000000000000000")
+		    CPA("2.6", "0xffffffff81800000", "1", "0x2", "0x0"), /* nothing there */
 		.mappings = "va,pa,size,entry,flags\n"
 			    "0x1000,0x9000,4096,0x67,rwxu---ad\n"
 			    "0xffff888000000000,0x0,4096,0x163,rwxkg--ad\n"
@@ -377,13 +378,20 @@ Test(import, direct_map_and_image_are_adopted_in_runs_and_changed)
 	static const char *const lines[] = {
 		"\nboot_map va=0xffff888000000000 paddr_start=0x0 paddr_end=0x1000 prop=rwxad:wb+global max_level=1 ",
 		"\nboot_map va=0xffff888000001000 paddr_start=0x1000 paddr_end=0x2000 prop=rxad:wb+global max_level=1 ",
-		"\nboot_map va=0xffff888000200000 paddr_start=0x200000 paddr_end=0x800000 prop=rwxad:wb+global max_level=2 ",
-		"\nboot_map va=0xffff888040000000 paddr_start=0x40000000 paddr_end=0x80000000 prop=rwxad:wb+global max_level=2 ",
-		"\nboot_map va=0xffffffff81000000 paddr_start=0x1000000 paddr_end=0x1002000 prop=rad:wb+global max_level=1 ",
-		"\nboot_protect_range start=0xffff888000201000 end=0xffff888000202000 set=- clear=w cache=keep global=keep ",
-		"\nboot_protect_range start=0xffff888000400000 end=0xffff888000600000 set=- clear=x cache=keep global=keep ",
-		"\nboot_protect_range start=0xffff888000000000 end=0xffff888000001000 set=- clear=r cache=keep global=clear ",
-		"\nboot_protect_range start=0xffffffff81000000 end=0xffffffff81002000 set=wx clear=- cache=keep global=keep ",
+		"\nboot_map va=0xffff888000200000 paddr_start=0x200000 paddr_end=0x800000 prop=rwxad:wb+global "
+		"max_level=2 ",
+		"\nboot_map va=0xffff888040000000 paddr_start=0x40000000 paddr_end=0x80000000 prop=rwxad:wb+global "
+		"max_level=2 ",
+		"\nboot_map va=0xffffffff81000000 paddr_start=0x1000000 paddr_end=0x1002000 prop=rad:wb+global "
+		"max_level=1 ",
+		"\nboot_protect_range start=0xffff888000201000 end=0xffff888000202000 set=- clear=w cache=keep "
+		"global=keep ",
+		"\nboot_protect_range start=0xffff888000400000 end=0xffff888000600000 set=- clear=x cache=keep "
+		"global=keep ",
+		"\nboot_protect_range start=0xffff888000000000 end=0xffff888000001000 set=- clear=r cache=keep "
+		"global=clear ",
+		"\nboot_protect_range start=0xffffffff81000000 end=0xffffffff81002000 set=wx clear=- cache=keep "
+		"global=keep ",
 		NULL
 	};
 	struct imported i = import_small(&small, true);
@@ -408,7 +416,8 @@ Test(import, probes_stand_for_area_events)
 		"va_end=0xffffc90000004000\n"
 		"  a-1 [000] ..... 1.2: alloc_vmap_area: (g+0xb1/0x150 <- alloc_vmap_area) va_start=0xffffffffc0100000 "
 		"va_end=0xffffffffc0105000\n"
-		"  a-1 [000] ..... 1.3: alloc_vmap_area: (g+0xb1/0x150 <- alloc_vmap_area) va_start=(fault) va_end=(fault)\n"
+		"  a-1 [000] ..... 1.3: alloc_vmap_area: (g+0xb1/0x150 <- alloc_vmap_area) va_start=(fault) "
+		"va_end=(fault)\n"
 		"  a-1 [000] ..... 1.4: pcpu_vm_areas: (g+0x1/0x2 <- pcpu_get_vm_areas) vm=0xffff888000123000 "
 		"addr=0xffffe8ffffa00000 size=2097152\n"
 		"  a-1 [000] ..... 1.5: free_vmap_area_noflush: (free_vmap_area_noflush+0x0/0x340) "
@@ -456,7 +465,8 @@ static const struct impossible impossibles[] = {
 	  true },
 	{ { .trace = BASES FIRST FREE("1.2", "0xffffc90000000000") ALLOC("1.3", "0xffffc90000000000", "8192") },
 	  KVT_IMPORT_REUSED_UNPURGED,
-	  "trace.txt:4: area allocated in a freed range before its purge: 0xffffc90000000000..0xffffc90000003000 (line 3)",
+	  "trace.txt:4: area allocated in a freed range before its purge: 0xffffc90000000000..0xffffc90000003000 (line "
+	  "3)",
 	  false },
 	{ { .trace = BASES FIRST ALLOC("0.9", "0xffffc90000010000", "8192") },
 	  KVT_IMPORT_TIME_BACKWARDS,
@@ -483,12 +493,20 @@ static const struct impossible impossibles[] = {
 	{ { .trace = BASES ALLOC("1.1", "0xffffc90000002000", "8192") MARK("1.2", "SYNC0-begin"),
 	    .listing = "0xffffc90000000000-0xffffc90000003000   12288 a+0x1/0x2 vmalloc\n" },
 	  KVT_IMPORT_LISTING_CONFLICT,
-	  "snap-0/vmallocinfo:1: listed area that does not fit the events: 0xffffc90000000000..0xffffc90000003000 (line 2)",
+	  "snap-0/vmallocinfo:1: listed area that does not fit the events: 0xffffc90000000000..0xffffc90000003000 "
+	  "(line 2)",
 	  false },
 	{ { .trace = BASES FIRST MARK("1.2", "DUMP0-before"),
 	    .mappings = "va,pa,size,entry,flags\n0xffffc90000100000,0x5000,4096,0x163,rwxkg--ad\n" },
 	  KVT_IMPORT_MAPPING_CONFLICT,
 	  "mappings.0.csv:2: recorded leaf that does not fit the events: 0xffffc90000100000..0xffffc90000101000",
+	  false },
+	{ { .trace = BASES FIRST MARK("1.2", "DUMP0-before"),
+	    .mappings = "va,pa,size,entry,flags\n0xffff888000200000,0x200000,2097152,0x1e3,rwxkg--ad\n"
+			"0xffff888000201000,0x201000,4096,0x163,rwxkg--ad\n" },
+	  KVT_IMPORT_MAPPING_CONFLICT,
+	  "mappings.0.csv:3: recorded leaf that does not fit the events: 0xffff888000201000..0xffff888000202000 (line "
+	  "2)",
 	  false },
 };
 
@@ -521,8 +539,8 @@ Test(import, strict_stops_there)
 		size_t size = strlen(i.error), want = strlen(impossibles[n].strict);
 
 		cr_expect_eq(i.result, -1, "%zu", n);
-		cr_expect(size > want && strcmp(i.error + size - want, impossibles[n].strict) == 0, "%s, not %s", i.error,
-			  impossibles[n].strict);
+		cr_expect(size > want && strcmp(i.error + size - want, impossibles[n].strict) == 0, "%s, not %s",
+			  i.error, impossibles[n].strict);
 		imported_free(&i);
 	}
 }
@@ -536,8 +554,8 @@ Test(import, missing_events_are_told)
 	} cases[] = {
 		{ BASES FIRST "CPU:0 [LOST 7 EVENTS]\n", "trace.txt:3: 7 events were lost here", 7, 0, 0, 0 },
 		{ BASES FIRST "  t-1 [000] ..... 1.3: alloc_vmap_area: va_st",
-		  "trace.txt:3: neither an event nor a header: '  t-1 [000] ..... 1.3: alloc_vmap_area: va_st'", 0, 1, 0,
-		  0 },
+		  "trace.txt:3: neither an event nor a header: '  t-1 [000] ..... 1.3: alloc_vmap_area: va_st'", 0, 1,
+		  0, 0 },
 		{ "# entries-in-buffer/entries-written: 5/5   #P:1\n" BASES FIRST,
 		  "trace.txt:3: the file ends here, but its header promises 5 events, and 3 are not here", 0, 0, 5, 0 },
 		{ "# entries-in-buffer/entries-written: 2/9   #P:1\n" BASES FIRST,

@@ -15,12 +15,7 @@
 
 #include "trace/compare.h"
 
-enum kvt_leaves_part {
-	KVT_LEAVES_AREAS,
-	KVT_LEAVES_DIRECT,
-	KVT_LEAVES_IMAGE,
-	KVT_LEAVES_PARTS
-};
+enum kvt_leaves_part { KVT_LEAVES_AREAS, KVT_LEAVES_DIRECT, KVT_LEAVES_IMAGE, KVT_LEAVES_PARTS };
 
 struct kvt_compared_leaves {
 	struct kvt_compared part[KVT_LEAVES_PARTS];

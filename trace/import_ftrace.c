@@ -37,13 +37,13 @@
 #define PADDR_END (UINT64_C(1) << 52)            /* no PTE holds more */
 
 #define FIELDS_MAX 5
-#define NAMED_MAX 16   /* page pointers in one event */
-#define KINDS_MAX 256  /* names of events; the rest is counted together */
-#define LIST_MAX 32768 /* frames in one op: its line stays below 1 MiB */
+#define NAMED_MAX 16                  /* page pointers in one event */
+#define KINDS_MAX 256                 /* names of events; the rest is counted together */
+#define LIST_MAX 32768                /* frames in one op: its line stays below 1 MiB */
 #define RANGE_MAX (UINT64_C(1) << 20) /* pages of one mapping of contiguous memory */
 #define LEAVES_MAX (UINT64_C(1) << 24)
-#define SPANS_MAX 64   /* different ranges that allocations were made from */
-#define MARK_MAX 1000  /* bytes of a mark that become a comment */
+#define SPANS_MAX 64  /* different ranges that allocations were made from */
+#define MARK_MAX 1000 /* bytes of a mark that become a comment */
 #define NO_FRAME UINT64_MAX
 #define KVT_IMPORT_SENTENCE 4600 /* bytes of a sentence with a path in it */
 
@@ -82,7 +82,7 @@ struct event {
 	size_t extra;           /* first of its page pointers, or of its text */
 	enum event_kind kind;
 	unsigned char format; /* number of its format */
-	unsigned int named; /* page pointers that mean something */
+	unsigned int named;   /* page pointers that mean something */
 	char task[16];
 };
 
@@ -214,13 +214,13 @@ struct importer {
 	bool from_boot;     /* the first area lies where areas begin: none is older than the trace */
 	uint64_t last_time; /* of the line before */
 	uint64_t page_offset, vmalloc_base, vmemmap;
-	char machine[16];    /* as the folder says, or empty */
-	uint64_t levels;     /* as the folder says, or 0 */
-	size_t listing_at;   /* the listing was taken before this event */
-	size_t mappings_at;  /* so were the mappings; SIZE_MAX: before all */
+	char machine[16];                      /* as the folder says, or empty */
+	uint64_t levels;                       /* as the folder says, or 0 */
+	size_t listing_at;                     /* the listing was taken before this event */
+	size_t mappings_at;                    /* so were the mappings; SIZE_MAX: before all */
 	VECTOR(struct recorded) boot_mappings; /* of the direct map and the image */
-	uint64_t unnamed;    /* pages mapped that no event names */
-	uint64_t frames_end; /* end of the highest frame named */
+	uint64_t unnamed;                      /* pages mapped that no event names */
+	uint64_t frames_end;                   /* end of the highest frame named */
 
 	/* what the store must be */
 	const struct machine *store;
@@ -236,7 +236,7 @@ struct importer {
 	VECTOR(uint64_t) free_frames;            /* heap of frames given back, lowest first */
 	uint64_t next_frame_paddr, frames_limit; /* above them: frames never taken */
 	uint64_t next_area, next_frame, next_segment;
-	uint64_t leaves; /* of all areas */
+	uint64_t leaves;            /* of all areas */
 	VECTOR(struct lazy) lazies; /* by address */
 
 	/* the event at work */
@@ -728,7 +728,9 @@ complete_probed(struct event *e, const struct format *format)
 	/* per-CPU memory is probed too, with its size */
 	if (strcmp(format->field[PROBED_END], "va_end") == 0)
 		e->v[ALLOC_SIZE] = e->v[PROBED_END] - start;
-	e->v[ALLOC_VSTART] = start >= MODULES_START ? MODULES_START : start >= MODULES_START_FIXED ? MODULES_START_FIXED : 0;
+	e->v[ALLOC_VSTART] = start >= MODULES_START         ? MODULES_START
+			     : start >= MODULES_START_FIXED ? MODULES_START_FIXED
+							    : 0;
 	e->v[ALLOC_VEND] = start >= MODULES_START_FIXED ? MODULES_END : UINT64_MAX;
 	e->v[ALLOC_FAILED] = 0;
 }
@@ -889,8 +891,9 @@ refuse_missing(struct importer *im, const char *path)
 	if (report->events_overwritten > 0)
 		fail(im, "%s: %" PRIu64 " events were overwritten before the first", path, report->events_overwritten);
 	if (report->events_promised > events_read(im))
-		fail(im, "%s:%" PRIu64 ": the file ends here, but its header promises %" PRIu64 " events, and %" PRIu64
-			 " are not here",
+		fail(im,
+		     "%s:%" PRIu64 ": the file ends here, but its header promises %" PRIu64 " events, and %" PRIu64
+		     " are not here",
 		     path, report->lines, report->events_promised, report->events_promised - events_read(im));
 }
 
@@ -1101,7 +1104,7 @@ recorded_by_va(const void *a, const void *b)
 static struct range
 direct_map(const struct importer *im)
 {
-	if (!im->bases_known || im->page_offset >= im->vmalloc_base)
+	if (!im->bases_known || im->page_offset >= im->vmalloc_base || im->page_offset < im->store->kernel_half)
 		return (struct range){ 0, 0 };
 	return (struct range){ im->page_offset, im->vmalloc_base };
 }
@@ -1132,6 +1135,9 @@ keep_boot_mapping(struct importer *im, const struct recorded *r)
 {
 	uint64_t size = r->size > HUGE ? HUGE : r->size, count = r->size / size;
 
+	if (count > LEAVES_MAX - im->boot_mappings.count)
+		fail(im, "%s:%" PRIu64 ": more than %" PRIu64 " leaves", im->report->file[KVT_IMPORT_FILE_MAPPINGS],
+		     r->line, LEAVES_MAX);
 	GROW(im, im->boot_mappings, count);
 	for (uint64_t i = 0; i < count; i++)
 		im->boot_mappings.at[im->boot_mappings.count++] =
@@ -1588,7 +1594,8 @@ static struct leaf *
 leaves_open(struct importer *im, struct area *area, size_t i, size_t count)
 {
 	if (count > LEAVES_MAX - im->leaves)
-		fail(im, "%s:%" PRIu64 ": more than %" PRIu64 " pages mapped at once", im->report->file[KVT_IMPORT_FILE_TRACE],
+		fail(im, "%s:%" PRIu64 ": more than %" PRIu64 " pages mapped at once",
+		     im->report->file[KVT_IMPORT_FILE_TRACE],
 		     im->at < im->events.count ? im->events.at[im->at].line : 0, LEAVES_MAX);
 	im->leaves += count;
 	GROW(im, area->leaves, count);
@@ -2429,15 +2436,33 @@ run_of_boot(const struct importer *im, size_t i)
 	return n;
 }
 
+/* No two leaves map one address; of those that say so, the later one counts as damage. */
+static void
+drop_overlapping(struct importer *im)
+{
+	struct recorded *r = im->boot_mappings.at;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < im->boot_mappings.count; i++) {
+		if (kept > 0 && r[i].va - r[kept - 1].va < r[kept - 1].size)
+			anomaly(im, KVT_IMPORT_MAPPING_CONFLICT, r[i].line, r[i].va, r[i].va + r[i].size,
+				r[kept - 1].line);
+		else
+			r[kept++] = r[i];
+	}
+	im->boot_mappings.count = kept;
+}
+
 /* Adopt the direct map and the image as the first dump shows them. */
 static void
 write_boot(struct importer *im, const struct event *e)
 {
 	const struct recorded *r = im->boot_mappings.at;
-	size_t count = im->boot_mappings.count;
 	char text[32];
 
+	drop_overlapping(im);
 	attribute_to(im, e, "adopted from the first dump");
+	size_t count = im->boot_mappings.count;
 	for (size_t i = 0, n; i < count; i += n) {
 		n = run_of_boot(im, i);
 		op(im, NULL, 0,

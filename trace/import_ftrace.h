@@ -96,12 +96,7 @@ struct kvt_import_anomaly {
 };
 
 /* What a line number of an anomaly counts in. */
-enum kvt_import_file {
-	KVT_IMPORT_FILE_TRACE,
-	KVT_IMPORT_FILE_LISTING,
-	KVT_IMPORT_FILE_MAPPINGS,
-	KVT_IMPORT_FILES
-};
+enum kvt_import_file { KVT_IMPORT_FILE_TRACE, KVT_IMPORT_FILE_LISTING, KVT_IMPORT_FILE_MAPPINGS, KVT_IMPORT_FILES };
 
 #define KVT_IMPORT_ANOMALIES_KEPT 100
 
