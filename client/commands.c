@@ -151,6 +151,16 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl --embedded=image.db compare --from maps --partial --table 1 self-maps.txt\n",
 	  HISTORY_OPTIONS | OPT(from) | OPT(table) | OPT(range) | OPT(with) | OPT(without) | OPT(partial) | OPT(memory) |
 	      OPT(most) | OPT(step), 1, 1, kvmctl_compare },
+	{ "dump-memory", "FILE", "write the page tables of a store as a memory image",
+	  "FILE gets the pages that page tables lie in, and FILE.json what is needed to read them: architecture, levels, "
+	  "the root of every table, also as the machine's register has it (cr3, satp, pgd).  FILE begins with the 8 bytes "
+	  "PTPAGES1 and the number of pages; then each page follows its address; numbers are 64 bits, little-endian.  With "
+	  "--raw FILE is memory itself, as large as it, with holes for the rest.\n"
+	  "Of a daemon's store, or with --state-dir, the state behind --step is written; with --embedded=SNAPSHOT the store "
+	  "saved there.  --table takes one table alone.\n"
+	  "\tkvmctl --embedded=a.db dump-memory a.ptpages\n"
+	  "\tkvmctl --state-dir /var/lib/kvmstore dump-memory --step 1000 --table kernel --raw a.mem\n",
+	  HISTORY_OPTIONS | OPT(table) | OPT(step) | OPT(raw) | OPT(all_memory), 1, 1, kvmctl_dump_memory },
 	{ "trace import", "FOLDER|FILE", "make a trace of a real kernel's recording",
 	  "Reads a recording made with Linux's function tracer: the text of its trace buffer, or a folder with "
 	  "trace.txt, snap-0/vmallocinfo and mappings.0.csv, each possibly compressed with xz.  What became of every "

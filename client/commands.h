@@ -82,6 +82,8 @@ enum kvmctl_status kvmctl_diff(struct kvmctl *k);
 enum kvmctl_status kvmctl_compare(struct kvmctl *k);
 /* client/export.c */
 enum kvmctl_status kvmctl_export(struct kvmctl *k);
+/* client/dump.c */
+enum kvmctl_status kvmctl_dump_memory(struct kvmctl *k);
 /* client/bisect.c */
 enum kvmctl_status kvmctl_bisect(struct kvmctl *k);
 /* client/help.c */

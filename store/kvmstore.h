@@ -435,6 +435,53 @@ bool kvms_restore_node(struct kvms *s, const struct kvms_node_place *place, char
 bool kvms_restore_extent(struct kvms *s, const struct kvms_extent *run, char *why, size_t size);
 bool kvms_restore_end(struct kvms *s, uint64_t steps, uint64_t digest, char *why, size_t size);
 
+/* ---- Memory as it lies ------------------------------------------------------ */
+
+#define KVMS_ALL_TABLES UINT64_MAX
+
+/* The address of a table's root: 0 = the kernel's, else a vm_space's.  False if there is no such table. */
+bool kvms_root(const struct kvms *s, uint64_t table, uint64_t *paddr);
+
+/* The least id of an address space above "id", 0 if there is none. */
+uint64_t kvms_next_space(const struct kvms *s, uint64_t id);
+
+/* Levels of the page tables: the root's. */
+unsigned kvms_levels(const struct kvms *s);
+
+/* What decodes the words: x86_64, x86_64_la57, riscv64_sv39, riscv64_sv48, riscv64_sv57 or loongarch64. */
+const char *kvms_machine(const struct kvms *s);
+
+/* On x86 the eight cache types that words select from, as in the register PAT; else 0. */
+uint64_t kvms_pat(const struct kvms *s);
+
+/*
+ * Visit page-table pages in ascending order of address, each once.
+ *
+ * => table: those that its root leads to (of an address space also the
+ *    kernel's); KVMS_ALL_TABLES: all there are
+ * => all_memory: every page that was ever written besides, whatever "table" is
+ * => bytes: KVMS_PAGE_SIZE of them, in memory order, valid during the call
+ * => false if "visit" gave false, or the host has no memory
+ */
+typedef bool kvms_page_visitor(void *arg, uint64_t paddr, const unsigned char *bytes);
+bool kvms_pages(const struct kvms *s, uint64_t table, bool all_memory, kvms_page_visitor *visit, void *arg);
+
+/* One leaf with the word that makes it one. */
+struct kvms_leaf {
+	uint64_t table;
+	uint64_t va;
+	uint64_t paddr;
+	uint64_t size;
+	unsigned level;
+	uint64_t word;
+	uint64_t prop;
+	bool tracked;
+};
+
+/* Visit the leaves of a table in ascending order.  False if "visit" gave false. */
+typedef bool kvms_leaf_visitor(void *arg, const struct kvms_leaf *leaf);
+bool kvms_leaves(struct kvms *s, uint64_t table, kvms_leaf_visitor *visit, void *arg);
+
 #ifdef __cplusplus
 }
 #endif
