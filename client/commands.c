@@ -161,6 +161,31 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl --embedded=a.db dump-memory a.ptpages\n"
 	  "\tkvmctl --state-dir /var/lib/kvmstore dump-memory --step 1000 --table kernel --raw a.mem\n",
 	  HISTORY_OPTIONS | OPT(table) | OPT(step) | OPT(raw) | OPT(all_memory), 1, 1, kvmctl_dump_memory },
+	{ "adopt", "IMAGE [mappings | 'REQUEST ...' ...]", "make a store of another kernel's page tables",
+	  "IMAGE holds the page tables of any kernel: a file as \"dump-memory\" writes it (PTPAGES1), an ELF core of a "
+	  "virtual machine's memory, or physical memory as it is; each possibly compressed with xz.  Its words are read by "
+	  "the hardware's rules.  Where the tables begin is taken from --cr3, --satp or --root, else from IMAGE.json (the "
+	  ".xz and .bin of a name may be left out), else from the notes of the core.\n"
+	  "Without further words it tells what there is and what is wrong with it, with the place of each flaw; what can "
+	  "still be read is read.  With --strict a flaw is an error.  \"mappings\" prints every leaf; requests are "
+	  "answered as \"exec\" does.  The report then goes to standard error.\n"
+	  "-o STATE.db keeps the store in a snapshot file, for --embedded=STATE.db.  Such a store can be asked, compared "
+	  "and dumped, and takes no operations.\n"
+	  "Exit status 6 if the image cannot be read, or with --strict has a flaw.\n"
+	  "\tkvmctl adopt guest.ptpages.xz -o guest.db\n"
+	  "\tkvmctl --embedded=guest.db reverse_map paddr=0x2c22000\n"
+	  "\tkvmctl adopt --cr3 0x7d08000 guest.mem mappings\n"
+	  "\tkvmctl adopt --satp 0x9000100000088b58 core.elf check census\n",
+	  OPT(cr3) | OPT(satp) | OPT(root) | OPT(arch) | OPT(levels) | OPT(pat) | OPT(memory) | OPT(strict) | OPT(output) |
+	      OPT(table) | OPT(verbose),
+	  1, INT_MAX, kvmctl_adopt },
+	{ "mappings", "", "every leaf of a page table, as CSV",
+	  "The columns are va,pa,size,entry,flags: entry is the word as it stands in memory; flags are r w x, u (x86: k "
+	  "without it), g, on x86 c (PCD) and t (PWT), a, d, or - for each that is not there.  Of an adopted store r, w, x "
+	  "and u are what all levels together leave.\n"
+	  "The store is found as with \"dump-memory\"; --table names an address space instead of the kernel's table.\n"
+	  "\tkvmctl --embedded=guest.db mappings -o guest.csv\n",
+	  HISTORY_OPTIONS | OPT(table) | OPT(step) | OPT(output), 0, 0, kvmctl_mappings },
 	{ "trace import", "FOLDER|FILE", "make a trace of a real kernel's recording",
 	  "Reads a recording made with Linux's function tracer: the text of its trace buffer, or a folder with "
 	  "trace.txt, snap-0/vmallocinfo and mappings.0.csv, each possibly compressed with xz.  What became of every "

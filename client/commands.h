@@ -84,6 +84,10 @@ enum kvmctl_status kvmctl_compare(struct kvmctl *k);
 enum kvmctl_status kvmctl_export(struct kvmctl *k);
 /* client/dump.c */
 enum kvmctl_status kvmctl_dump_memory(struct kvmctl *k);
+/* client/adopt.c */
+enum kvmctl_status kvmctl_adopt(struct kvmctl *k);
+/* client/mappings.c */
+enum kvmctl_status kvmctl_mappings(struct kvmctl *k);
 /* client/bisect.c */
 enum kvmctl_status kvmctl_bisect(struct kvmctl *k);
 /* client/help.c */

@@ -111,7 +111,7 @@ put_table(const struct dump *d, struct kvt_buffer *b, uint64_t table, bool first
 	kvt_puts(b, first ? "{\"table\":" : ",{\"table\":");
 	kvt_json_value(b, KVMS_TABLE, table, NULL);
 	kvt_putf(b, ",\"root\":\"0x%" PRIx64 "\",", root);
-	put_register(b, kvms_machine(d->s), kvms_levels(d->s), root);
+	put_register(b, kvms_machine_name(d->s), kvms_levels(d->s), root);
 	kvt_putc(b, '}');
 }
 
@@ -121,10 +121,10 @@ describe(const struct dump *d, struct kvt_buffer *b)
 	uint64_t first = d->table == KVMS_ALL_TABLES ? 0 : d->table, root = 0;
 
 	kvt_putf(b, "{\"format\":\"%s\",\"arch\":\"%s\",\"levels\":%u,\"max_paddr\":\"0x%" PRIx64 "\",\"pages\":%" PRIu64,
-		 d->raw ? "raw" : "PTPAGES1", kvms_machine(d->s), kvms_levels(d->s), d->max_paddr, d->pages);
+		 d->raw ? "raw" : "PTPAGES1", kvms_machine_name(d->s), kvms_levels(d->s), d->max_paddr, d->pages);
 	(void)kvms_root(d->s, first, &root);
 	kvt_putf(b, ",\"root\":\"0x%" PRIx64 "\",", root);
-	put_register(b, kvms_machine(d->s), kvms_levels(d->s), root);
+	put_register(b, kvms_machine_name(d->s), kvms_levels(d->s), root);
 	if (kvms_pat(d->s) != 0)
 		kvt_putf(b, ",\"pat\":\"0x%" PRIx64 "\"", kvms_pat(d->s));
 	kvt_puts(b, ",\"tables\":[");
@@ -206,7 +206,7 @@ tell(const struct dump *d)
 	} else if (!d->k->quiet) {
 		(void)kvms_root(d->s, d->table == KVMS_ALL_TABLES ? 0 : d->table, &root);
 		printf("pages=%" PRIu64 " arch=%s levels=%u root=0x%" PRIx64 " max_paddr=0x%" PRIx64 "\n", d->pages,
-		       kvms_machine(d->s), kvms_levels(d->s), root, d->max_paddr);
+		       kvms_machine_name(d->s), kvms_levels(d->s), root, d->max_paddr);
 	}
 }
 

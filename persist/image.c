@@ -20,6 +20,7 @@ enum tag {
 	TAG_CPU = 20,
 	TAG_NEXT_ID = 22,
 	TAG_CURRENT_CPU = 23,
+	TAG_FOREIGN = 24,
 };
 
 #define PAGE KVMS_PAGE_SIZE
@@ -320,7 +321,11 @@ capture(struct capture *c)
 		return false;
 	c->image->step = kvms_steps(c->s);
 	c->image->digest = kvms_digest(c->s);
-	if (!kvms_visit(c->s, visit_element, c) || !kvms_extents(c->s, 0, visit_extent, c))
+	if (!kvms_visit(c->s, visit_element, c))
+		return false;
+	if (kvms_adopted(c->s) != NULL) /* its leaves follow from the words, which are there as they are */
+		return c->image->foreign = true;
+	if (!kvms_extents(c->s, 0, visit_extent, c))
 		return false;
 	while ((space = persist_rows_at(&c->spaces, &at, &width)) != NULL)
 		if (!kvms_extents(c->s, space[0], visit_extent, c))
@@ -572,6 +577,155 @@ build(struct build *b)
 	return kvms_restore_end(b->s, b->image->step, b->image->digest, b->why, sizeof b->why);
 }
 
+/* ---- Making a foreign store of it ------------------------------------------------------ */
+
+#define ADOPTED_PAGES_MAX (UINT64_C(1) << 20) /* more page-table pages the model does not take */
+
+/* The image as kvms_adopt() takes it: pages that have slots, with the words that are not zero. */
+struct adoption {
+	struct kvms_image image;
+	uint64_t *pages, *roots;
+	const struct rows *memory;
+	size_t *at; /* where the pieces of memory begin, by address */
+	size_t pieces;
+	uint64_t page[PAGE_WORDS];
+};
+
+static void
+adoption_free(struct adoption *a)
+{
+	free(a->pages);
+	free(a->roots);
+	free(a->at);
+}
+
+static int
+paddr_compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* A page, put together from the pieces of memory in it; rows come by address. */
+static const void *
+adoption_page(void *arg, uint64_t paddr)
+{
+	struct adoption *a = arg;
+	size_t low = 0, high = a->pieces;
+
+	if (bsearch(&paddr, a->pages, a->image.pages_count, sizeof *a->pages, paddr_compare) == NULL)
+		return NULL;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (a->memory->word[a->at[middle] + 1] < paddr)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	memset(a->page, 0, sizeof a->page);
+	for (; low < a->pieces; low++) {
+		const uint64_t *r = a->memory->word + a->at[low];
+		size_t words = r[0] - 1, first = r[1] % PAGE / 8;
+
+		if (r[1] / PAGE != paddr / PAGE)
+			break;
+		if (r[1] % 8 == 0 && first + words <= PAGE_WORDS)
+			memcpy(a->page + first, r + 2, words * sizeof *r);
+	}
+	return a->page;
+}
+
+static bool
+adoption_pages(struct adoption *a, const struct persist_image *image)
+{
+	const uint64_t *r;
+	size_t at = 0, width, count = 0;
+
+	while ((r = persist_rows_at(&image->rows[TABLE_FRAME], &at, &width)) != NULL)
+		count += r[1] <= ADOPTED_PAGES_MAX ? r[1] : 0;
+	if (count > ADOPTED_PAGES_MAX)
+		return false;
+	a->pages = malloc((count + 1) * sizeof *a->pages);
+	a->at = malloc((a->memory->count + 1) * sizeof *a->at);
+	if (a->pages == NULL || a->at == NULL)
+		return false;
+	at = 0;
+	while ((r = persist_rows_at(&image->rows[TABLE_FRAME], &at, &width)) != NULL)
+		for (uint64_t i = 0; i < r[1] && r[1] <= ADOPTED_PAGES_MAX; i++)
+			a->pages[a->image.pages_count++] = r[0] + i * PAGE;
+	for (at = 0; a->pieces < a->memory->count; a->pieces++) {
+		a->at[a->pieces] = at;
+		(void)persist_rows_at(a->memory, &at, &width);
+	}
+	return true;
+}
+
+/* Machine, levels, cache types and roots: elements 24, and 10 for each table but the first. */
+static bool
+adoption_tables(struct adoption *a, const struct persist_image *image)
+{
+	const struct rows *others = &image->rows[TABLE_ELEMENT];
+	const uint64_t *r;
+	size_t at = 0, width;
+	bool found = false;
+
+	a->roots = malloc((others->count + 1) * sizeof *a->roots);
+	if (a->roots == NULL)
+		return false;
+	a->image.roots_count = 1;
+	while ((r = persist_rows_at(others, &at, &width)) != NULL) {
+		if (r[0] == TAG_VM_SPACE && width == 5)
+			a->roots[a->image.roots_count++] = r[3];
+		if (r[0] != TAG_FOREIGN || width != 7 || r[3] >= KVMS_MACHINES)
+			continue;
+		a->image.machine = (enum kvms_machine)r[3];
+		a->image.levels = (unsigned)r[4];
+		a->image.pat = r[5];
+		a->roots[0] = r[6];
+		found = true;
+	}
+	a->image.max_paddr = image->config.arg[kvms_arg_index(kvms_store_row(), "max_paddr")];
+	a->image.pages = a->pages;
+	a->image.roots = a->roots;
+	return found;
+}
+
+static enum persist_status
+build_foreign(const struct persist_image *image, struct kvms **s, const struct report *r)
+{
+	struct adoption a = { .memory = &image->rows[TABLE_MEMORY] };
+	struct kvms_refusal refusal = { .text = "a page or a table of the adopted image is missing" };
+
+	a.image.page = adoption_page;
+	a.image.arg = &a;
+	if (adoption_pages(&a, image) && adoption_tables(&a, image))
+		*s = kvms_adopt(&a.image, &refusal);
+	adoption_free(&a);
+	if (*s == NULL)
+		return persist_report(r, PERSIST_REFUSED, "%s", refusal.text);
+	if (kvms_digest(*s) != image->digest) {
+		kvms_free(s);
+		return persist_report(r, PERSIST_REFUSED, "the restored state does not have the saved digest");
+	}
+	kvms_set_steps(*s, image->step);
+	return PERSIST_OK;
+}
+
+/* Is it the picture of a foreign store? */
+static bool
+is_foreign(const struct persist_image *image)
+{
+	const uint64_t *r;
+	size_t at = 0, width;
+
+	while ((r = persist_rows_at(&image->rows[TABLE_ELEMENT], &at, &width)) != NULL)
+		if (r[0] == TAG_FOREIGN)
+			return true;
+	return false;
+}
+
 enum persist_status
 persist_image_build(const struct persist_image *image, struct kvms **s, const struct report *r)
 {
@@ -579,6 +733,8 @@ persist_image_build(const struct persist_image *image, struct kvms **s, const st
 	struct kvms_refusal refusal;
 
 	*s = NULL;
+	if (is_foreign(image))
+		return build_foreign(image, s, r);
 	b.s = kvms_new(&image->config, &refusal);
 	if (b.s == NULL)
 		return persist_report(r, refusal.key < 0 ? PERSIST_FAILED : PERSIST_REFUSED, "its configuration: %s",

@@ -188,7 +188,8 @@ const char persist_schema[] =
 "	(20, 'CPU', 'cpu vm_space ipi all n (va pages)*n k (1=frame/2=node paddr)*k'),\n"
 "	(21, 'TLB entry', 'cpu vm_space va size paddr prop tracked'),\n"
 "	(22, 'next id', 'kind next'),\n"
-"	(23, 'current CPU', '0 cpu');\n"
+"	(23, 'current CPU', '0 cpu'),\n"
+"	(24, 'adopted image', '0 machine levels pat root');\n"
 
 /* ---- views: the newest snapshot of each store, addresses in hex ---- */
 

@@ -10,6 +10,7 @@
 /* Version of the tables: PRAGMA user_version of a file, snapshot.format of a snapshot. */
 #define PERSIST_FORMAT 2
 #define PERSIST_FORMAT_JOURNAL 2 /* the first with a journal */
+#define PERSIST_FORMAT_FOREIGN 3 /* of a snapshot alone: of an adopted image, which older versions cannot load */
 
 /* PRAGMA application_id, bytes 68 .. 71 of a file. */
 #define PERSIST_ID_STATE 0x6b766d73    /* "kvms": database of a state directory */

@@ -136,6 +136,12 @@ run(struct kvms *s, const struct kvms_op *op, struct kvms_outcome *out, bool kee
 	out->present = (UINT64_C(1) << row->results_count) - 1;
 	out->list_count = 0;
 	memset(out->field, 0, sizeof out->field);
+	if (s->foreign != NULL) {
+		out->name = O_foreign_store;
+		out->present = 0;
+		s->steps += keep;
+		return KVMS_DONE;
+	}
 	undo_begin(s);
 	s->findings.total = s->broken ? s->findings.total : 0;
 	s->can_leave = true;

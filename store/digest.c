@@ -7,7 +7,7 @@
  * So a record that changes often costs nothing until the digest is asked for.
  * Undoing a step restores sum, list length and dirty bits together.
  */
-#include "store/pagetable.h"
+#include "store/foreign.h"
 
 #include <string.h>
 
@@ -279,6 +279,17 @@ element_current(struct kvms *s, kvms_visitor *visit, void *arg)
 	return ELEMENT(TAG_CURRENT_CPU, 0, s->live.current_cpu);
 }
 
+static bool
+element_foreign(struct kvms *s, kvms_visitor *visit, void *arg)
+{
+	uint64_t words[FOREIGN_ELEMENT_WORDS];
+
+	if (s->foreign == NULL)
+		return true;
+	foreign_element(s, words);
+	return visit(arg, words, FOREIGN_ELEMENT_WORDS);
+}
+
 /* ---- Visiting everything, in order of tag and key -------------------------------- */
 
 typedef bool slot_elements(struct kvms *s, uint64_t i, kvms_visitor *visit, void *arg);
@@ -335,7 +346,7 @@ visit_all(struct kvms *s, kvms_visitor *visit, void *arg)
 	       visit_records(s, KVMS_ID_WRITER, visit, arg) && visit_records(s, KVMS_ID_IOMEM, visit, arg) &&
 	       visit_set(s, SET_FREE_MMIO0, visit, arg) && visit_set(s, SET_FREE_MMIO1, visit, arg) &&
 	       visit_records(s, REC_CPU, visit, arg) && visit_records(s, REC_TLB, visit, arg) &&
-	       element_next_ids(s, visit, arg) && element_current(s, visit, arg);
+	       element_next_ids(s, visit, arg) && element_current(s, visit, arg) && element_foreign(s, visit, arg);
 }
 
 bool
@@ -438,7 +449,8 @@ digest_scalars(struct kvms *s)
 {
 	uint64_t sum = s->config_sum;
 
-	(void)(element_next_ids(s, sum_element, &sum) && element_current(s, sum_element, &sum));
+	(void)(element_next_ids(s, sum_element, &sum) && element_current(s, sum_element, &sum) &&
+	       element_foreign(s, sum_element, &sum));
 	return sum;
 }
 

@@ -7,6 +7,8 @@
  */
 #include "store/dump.h"
 
+#include "store/foreign.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -129,14 +131,14 @@ kvms_levels(const struct kvms *s)
 }
 
 const char *
-kvms_machine(const struct kvms *s)
+kvms_machine_name(const struct kvms *s)
 {
 	static const char *const riscv[] = { [3] = "riscv64_sv39", [4] = "riscv64_sv48", [5] = "riscv64_sv57" };
 	unsigned levels = s->paging.levels;
 
-	if (s->paging.format == PTE_LOONGARCH)
+	if (s->paging.format == PTE_LOONGARCH || s->paging.format == PTE_LOONGARCH_HARDWARE)
 		return "loongarch64";
-	if (s->paging.format == PTE_X86)
+	if (s->paging.format == PTE_X86 || s->paging.format == PTE_X86_HARDWARE)
 		return levels == 5 ? "x86_64_la57" : "x86_64";
 	return levels >= 3 && levels <= 5 ? riscv[levels] : "riscv64";
 }
@@ -147,6 +149,8 @@ kvms_machine(const struct kvms *s)
 uint64_t
 kvms_pat(const struct kvms *s)
 {
+	if (s->paging.format == PTE_X86_HARDWARE)
+		return s->foreign->pat;
 	return s->paging.format == PTE_X86 ? PAT_OSTD : 0;
 }
 
@@ -183,7 +187,7 @@ kvms_pages(const struct kvms *s, uint64_t table, bool all_memory, kvms_page_visi
 	page = all_memory ? bitmap_next(&s->written, 0) : BITMAP_NONE;
 	while (slot != BITMAP_NONE || page != BITMAP_NONE) {
 		uint64_t at = slot < page ? slot : page;
-		bool is_node = at == slot && s->slot[at].usage == USAGE_PAGETABLE;
+		bool is_node = at == slot && (s->slot[at].usage == USAGE_PAGETABLE || s->foreign != NULL);
 
 		if ((is_node || at == page) && !visit_page(s, at * PAGE, visit, arg))
 			return false;
@@ -227,5 +231,7 @@ kvms_leaves(struct kvms *s, uint64_t table, kvms_leaf_visitor *visit, void *arg)
 {
 	struct leaves l = { s, visit, arg };
 
+	if (s->foreign != NULL)
+		return foreign_leaves(s, table, visit, arg);
 	return leaves_visit(s, table, visit_leaf, &l);
 }

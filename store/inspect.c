@@ -3,6 +3,8 @@
  * is the answer and the store's scratch memory.
  */
 #include "store/area.h"
+#include "store/dump.h"
+#include "store/foreign.h"
 #include "store/space.h"
 
 #include <stdlib.h>
@@ -198,6 +200,8 @@ static INSPECT(who_holds)
 	return O_ok;
 }
 
+#define REVERSE_MAX (UINT64_C(1) << 20) /* mappings of an adopted image that are told */
+
 /* The leaves that reach one byte. */
 struct reverse {
 	struct kvms *s;
@@ -220,9 +224,43 @@ reverse_leaf(void *arg, uint64_t table, uint64_t va, unsigned level, uint64_t wo
 	return true;
 }
 
+/* The same for leaves that are known to reach it; false when there are too many to be told. */
+static bool
+reverse_found(void *arg, const struct kvms_leaf *leaf)
+{
+	struct reverse *rev = arg;
+	uint64_t va = leaf->va + (rev->paddr - leaf->paddr);
+
+	if (rev->count == REVERSE_MAX)
+		return false;
+	payload_add(rev->s, rev->out, (const uint64_t[]){ leaf->table, va, leaf->level, 0 }, 4);
+	rev->count++;
+	return true;
+}
+
+static unsigned
+reverse_foreign(struct reverse *rev)
+{
+	uint64_t id = KERNEL_TABLE;
+
+	do {
+		if (!foreign_reverse(rev->s, id, rev->paddr, reverse_found, rev))
+			return O_too_long;
+		id = record_next(rev->s, KVMS_ID_VM_SPACE, id + 1);
+	} while (id != 0);
+	return O_ok;
+}
+
 static INSPECT(reverse_map)
 {
 	struct reverse rev = { s, out, a->paddr, 0 };
+	unsigned name;
+
+	if (s->foreign != NULL) {
+		name = reverse_foreign(&rev);
+		r->mappings = rev.count;
+		return name;
+	}
 
 	leaves_visit(s, KERNEL_TABLE, reverse_leaf, &rev);
 	for (uint64_t id = record_next(s, KVMS_ID_VM_SPACE, 1); id != 0; id = record_next(s, KVMS_ID_VM_SPACE, id + 1))
@@ -252,6 +290,22 @@ static INSPECT(free_va)
 	return O_ok;
 }
 
+/* Nodes that a table of an adopted image leads to. */
+static uint64_t
+nodes_reached(struct kvms *s, uint64_t table)
+{
+	struct nodeset set = { 0 };
+	uint64_t count;
+
+	if (!nodeset_reach(&set, s, table_root(s, table), s->paging.levels, NODE_ENTRIES)) {
+		nodeset_free(&set);
+		out_of_memory(s);
+	}
+	count = nodeset_pages(&set);
+	nodeset_free(&set);
+	return count;
+}
+
 /* Nodes of a sub-tree; of a root, of the half that is the table's own. */
 static uint64_t
 nodes_under(const struct kvms *s, uint64_t node, unsigned level)
@@ -277,6 +331,8 @@ static INSPECT(nodes)
 		r->nodes = s->live.totals.pagetable;
 	else if (table_root(s, a->table) == NO_NODE)
 		return O_unknown_vm_space;
+	else if (s->foreign != NULL)
+		r->nodes = nodes_reached(s, a->table);
 	else
 		r->nodes = nodes_under(s, table_root(s, a->table), s->paging.levels);
 	return O_ok;

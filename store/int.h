@@ -334,9 +334,12 @@ struct sorting {
 	size_t capacity;
 };
 
+struct foreign;
+
 struct kvms {
 	/* fixed at creation */
 	struct paging paging;
+	struct foreign *foreign; /* NULL unless it was adopted (foreign.h) */
 	uint64_t max_paddr;
 	uint64_t slots_count;
 	uint64_t rc_max;
@@ -626,6 +629,10 @@ uint64_t digest_word(uint64_t paddr, uint64_t word);
 bool store_populate(struct kvms *s, struct kvms_refusal *why);
 /* kvms_new() with other paging constants than those of the key arch (NULL: those). */
 struct kvms *store_of_paging(const struct kvms_op *config, const struct paging *paging, struct kvms_refusal *why);
+/* The same with other contents, which "populate" puts into the empty store. */
+typedef bool store_populator(struct kvms *s, void *arg, struct kvms_refusal *why);
+struct kvms *store_of_contents(const struct kvms_op *config, const struct paging *paging, store_populator *populate,
+			       void *arg, struct kvms_refusal *why);
 
 /* ---- laws.c ------------------------------------------------------------------------------ */
 

@@ -449,7 +449,7 @@ uint64_t kvms_next_space(const struct kvms *s, uint64_t id);
 unsigned kvms_levels(const struct kvms *s);
 
 /* What decodes the words: x86_64, x86_64_la57, riscv64_sv39, riscv64_sv48, riscv64_sv57 or loongarch64. */
-const char *kvms_machine(const struct kvms *s);
+const char *kvms_machine_name(const struct kvms *s);
 
 /* On x86 the eight cache types that words select from, as in the register PAT; else 0. */
 uint64_t kvms_pat(const struct kvms *s);
@@ -481,6 +481,99 @@ struct kvms_leaf {
 /* Visit the leaves of a table in ascending order.  False if "visit" gave false. */
 typedef bool kvms_leaf_visitor(void *arg, const struct kvms_leaf *leaf);
 bool kvms_leaves(struct kvms *s, uint64_t table, kvms_leaf_visitor *visit, void *arg);
+
+/* ---- Memory images of other kernels ----------------------------------------- */
+
+/*
+ * A store made from page tables that any kernel has built, read by the rules
+ * of the hardware and not as OSTD writes its words: a foreign store.
+ *
+ * It is read-only: every operation answers "pre foreign_store".  Inspection
+ * works.  There are no areas, no free addresses and no frames with holders,
+ * for page tables do not tell; every leaf is untracked, and its property has
+ * the rights that all levels together leave (x86).
+ *
+ * The table "kernel" is the first root, with both halves of the address space.
+ * Further roots are address spaces 1, 2, ... in their order; in the upper half
+ * such a table lists only entries of its root that are not the first root's.
+ *
+ * Words that lead nowhere and pages that are nodes at two levels are reported
+ * and never followed for ever; a node that many words lead to is one node.
+ * Cost of making it: O(pages), whatever the words say.
+ */
+enum kvms_machine {
+	KVMS_MACHINE_X86_64,	  /* 4 or 5 levels */
+	KVMS_MACHINE_RISCV64,	  /* 3, 4 or 5 levels: Sv39, Sv48, Sv57 */
+	KVMS_MACHINE_LOONGARCH64, /* 4 levels of 9 bits */
+	KVMS_MACHINES
+};
+
+#define KVMS_PAT_RESET UINT64_C(0x0007040600070406) /* what x86 begins with */
+
+struct kvms_image {
+	enum kvms_machine machine;
+	unsigned levels;
+	uint64_t max_paddr; /* end of memory; rounded up to 2 MiB */
+	uint64_t pat;       /* x86: the register PAT; 0 = KVMS_PAT_RESET */
+	const uint64_t *roots;
+	size_t roots_count; /* at least 1 */
+	/* pages that belong to the store even if no root leads to them: ascending, each once */
+	const uint64_t *pages;
+	size_t pages_count;
+	/* the bytes of a page, valid until the next call; NULL: the image lacks it */
+	const void *(*page)(void *arg, uint64_t paddr);
+	void *arg;
+};
+
+/* What may be wrong with a word. */
+enum kvms_flaw {
+	KVMS_FLAW_OUTSIDE,    /* leads to a page that is not below max_paddr */
+	KVMS_FLAW_MISSING,    /* leads to a page that the image lacks */
+	KVMS_FLAW_TWO_LEVELS, /* leads to a page that is a node at another level too: perhaps a loop */
+	KVMS_FLAW_LEVEL1,     /* leads on from level 1 */
+	KVMS_FLAW_LEAF_LEVEL, /* a leaf at a level where the hardware has none */
+	KVMS_FLAW_ALIGNMENT,  /* a leaf whose address is no multiple of its size */
+	KVMS_FLAW_RESERVED,   /* bits that must be zero, or go together otherwise */
+	KVMS_FLAWS
+};
+
+/* Its name ("outside"), and half a sentence. */
+const char *kvms_flaw_name(enum kvms_flaw flaw);
+const char *kvms_flaw_text(enum kvms_flaw flaw);
+
+#define KVMS_FLAW_PLACES 64u
+
+/* What is known of a foreign store as a whole. */
+struct kvms_adopted {
+	enum kvms_machine machine;
+	uint64_t pages;		/* of the image that are in the store */
+	uint64_t nodes;		/* of them, those that roots lead to */
+	uint64_t shared;	/* nodes that more than one word or root leads to */
+	uint64_t most_parents;	/* words and roots that lead to one node, at most */
+	uint64_t leaves;	/* of all tables, each way to it counted; UINT64_MAX: that many or more */
+	uint64_t leaves_listed; /* a listing of a table ends there: only sharing makes so many */
+	uint64_t flaws;		/* words with a flaw */
+	uint64_t count[KVMS_FLAWS];
+	unsigned places; /* kept below: the first 8 of each kind */
+	struct {
+		enum kvms_flaw flaw;
+		uint64_t paddr; /* of the word */
+		uint64_t word;
+		unsigned level;
+	} place[KVMS_FLAW_PLACES];
+};
+
+/*
+ * Make a foreign store.
+ *
+ * => gives a store the caller owns and ends with kvms_free()
+ * => fails with NULL and why->text: no such machine, a root that the image
+ *    lacks, more than 2^20 page-table pages, or no memory
+ */
+struct kvms *kvms_adopt(const struct kvms_image *image, struct kvms_refusal *why);
+
+/* What is known of a foreign store; NULL for any other.  Valid until the store ends. */
+const struct kvms_adopted *kvms_adopted(const struct kvms *s);
 
 #ifdef __cplusplus
 }

@@ -1596,11 +1596,42 @@ full_table(struct check *c, uint64_t table)
 	full_words(c, table, root, c->s->paging.levels);
 }
 
+/*
+ * An adopted image: the laws that page tables of any kernel keep.  What breaks
+ * them was found when it was made; bits that the hardware reserves are no law.
+ */
+static void
+laws_foreign(const struct kvms_adopted *known, struct kvms_findings *f)
+{
+	static const unsigned law_of[KVMS_FLAWS] = {
+		[KVMS_FLAW_OUTSIDE] = LAW_pt_child_is_node,   [KVMS_FLAW_MISSING] = LAW_pt_child_is_node,
+		[KVMS_FLAW_TWO_LEVELS] = LAW_pt_child_level,  [KVMS_FLAW_LEVEL1] = LAW_pt_level1_has_no_child,
+		[KVMS_FLAW_LEAF_LEVEL] = LAW_pt_leaf_level,   [KVMS_FLAW_ALIGNMENT] = LAW_pt_leaf_aligned,
+		[KVMS_FLAW_RESERVED] = LAWS,
+	};
+	uint64_t told = 0, total = 0;
+
+	for (unsigned i = 0; i < known->places; i++)
+		if (law_of[known->place[i].flaw] != LAWS) {
+			finding_add(f, law_of[known->place[i].flaw], known->place[i].paddr, known->place[i].level,
+				    known->place[i].word);
+			told++;
+		}
+	for (unsigned flaw = 0; flaw < KVMS_FLAWS; flaw++)
+		total += law_of[flaw] != LAWS ? known->count[flaw] : 0;
+	f->total += total - told;
+}
+
 void
 laws_full(struct kvms *s, struct kvms_findings *f)
 {
 	struct audit audit;
 	struct check c = { .s = s, .findings = f, .audit = &audit };
+
+	if (s->foreign != NULL) {
+		laws_foreign(kvms_adopted(s), f);
+		return;
+	}
 
 	audit_make(s, &audit);
 	for (uint64_t i = audit_next_slot(&audit, 0); i != BITMAP_NONE; i = audit_next_slot(&audit, i + 1))

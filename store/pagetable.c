@@ -1,5 +1,7 @@
 #include "store/pagetable.h"
 
+#include "store/foreign.h"
+
 /* ---- nodes ---- */
 
 unsigned
@@ -146,7 +148,9 @@ child_of(const struct kvms *s, uint64_t word, unsigned level)
 	if (pte_kind(&s->paging, word, level) != PTE_TABLE || level == 1)
 		return NO_NODE;
 	child = pte_table_paddr(&s->paging, word);
-	return child < s->max_paddr ? child : NO_NODE;
+	if (child >= s->max_paddr || (s->foreign != NULL && s->slot[child / PAGE].usage != USAGE_PAGETABLE))
+		return NO_NODE; /* of a foreign store, a page that the image lacks */
+	return child;
 }
 
 static void
@@ -171,6 +175,8 @@ translate(const struct kvms *s, uint64_t table, uint64_t va)
 
 	if (node == NO_NODE || !va_is_canonical(&s->paging, va))
 		return t;
+	if (s->foreign != NULL)
+		return foreign_translate(s, node, va);
 	for (;; level--) {
 		uint64_t child;
 

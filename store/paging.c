@@ -68,9 +68,9 @@ paging_flaw(const struct paging *p)
 		return "the root's index is not 9 bits wide";
 	if (p->highest_leaf < 1 || p->highest_leaf > p->levels)
 		return "no level for leaves, or one above the root";
-	if (p->format > PTE_LOONGARCH)
+	if (p->format > PTE_LOONGARCH_HARDWARE)
 		return "a format of words that is not built";
-	if (p->present != (p->format == PTE_X86 ? X86_P | X86_LEAF : RISCV_V))
+	if (p->present != (p->format == PTE_X86 ? X86_P | X86_LEAF : RISCV_V)) /* bit 0 in all others */
 		return "the bits of a present word are not its format's";
 	return layout_flaw(p);
 }
@@ -149,6 +149,7 @@ static const struct format {
 			{ UINT64_C(1) << 62, NO_CACHE, NO_CACHE, NO_CACHE, 0 }, 0, 0 },
 	[PTE_LOONGARCH] = { loong_bits, 0, UINT64_C(1) << 48, LOONG_V, LOONG_V | LOONG_DIRTY,
 			    LOONG_AVAIL1, LOONG_CACHE, { 0, 0x20, NO_CACHE, NO_CACHE, 0x10 }, LOONG_CACHE, 0 },
+	[PTE_LOONGARCH_HARDWARE] = { .bits = NULL }, /* the hardware's are never written, and read in hardware.c */
 };
 
 uint64_t
@@ -233,6 +234,10 @@ pte_decode_leaf(const struct paging *p, uint64_t word, unsigned level)
 		if ((word & (level == 1 ? LOONG_HUGE : LOONG_HUGE_GLOBAL)) != 0)
 			leaf.prop |= KVMS_PROP_GLOBAL;
 		break;
+	case PTE_X86_HARDWARE:
+	case PTE_RISCV_HARDWARE:
+	case PTE_LOONGARCH_HARDWARE:
+		break;
 	}
 	return leaf;
 }
@@ -270,6 +275,10 @@ pte_encode_leaf(const struct paging *p, const struct leaf *leaf, unsigned level,
 		break;
 	case PTE_LOONGARCH:
 		*word |= prop_encode(&formats[PTE_LOONGARCH], LOONG_BITS, leaf->prop);
+		break;
+	case PTE_X86_HARDWARE:
+	case PTE_RISCV_HARDWARE:
+	case PTE_LOONGARCH_HARDWARE:
 		break;
 	}
 	if (leaf->avail1)

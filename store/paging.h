@@ -20,8 +20,15 @@
 enum arch { ARCH_X86_64, ARCH_X86_64_LA57, ARCH_RISCV64_SV39, ARCH_RISCV64_SV48, ARCH_LOONGARCH64 };
 #define ARCHES 5u
 
-/* Who lays a word out. */
-enum pte_format { PTE_X86, PTE_RISCV, PTE_LOONGARCH };
+/* Who lays a word out: OSTD for its machines, or any kernel as the hardware reads it (hardware.h). */
+enum pte_format {
+	PTE_X86,
+	PTE_RISCV,
+	PTE_LOONGARCH,
+	PTE_X86_HARDWARE,
+	PTE_RISCV_HARDWARE,
+	PTE_LOONGARCH_HARDWARE
+};
 
 struct paging {
 	enum pte_format format;
@@ -85,6 +92,7 @@ va_is_canonical(const struct paging *p, uint64_t va)
 #define X86_AVAIL1 (UINT64_C(1) << 52)
 #define RISCV_AVAIL1 UINT64_C(0x100)
 #define LOONG_AVAIL1 UINT64_C(0x400)
+#define LOONG_DIRECTORY UINT64_C(0x0000fffffffff000)
 
 static inline enum pte_kind
 pte_kind(const struct paging *p, uint64_t word, unsigned level)
@@ -102,6 +110,18 @@ pte_kind(const struct paging *p, uint64_t word, unsigned level)
 		if ((word & LOONG_V) == 0)
 			return PTE_ABSENT;
 		return level == 1 || (word & (LOONG_HUGE | LOONG_BASIC)) == LOONG_HUGE ? PTE_LEAF : PTE_TABLE;
+	case PTE_X86_HARDWARE:
+		if ((word & X86_P) == 0)
+			return PTE_ABSENT;
+		return level == 1 || (word & X86_LEAF) != 0 ? PTE_LEAF : PTE_TABLE;
+	case PTE_RISCV_HARDWARE:
+		if ((word & RISCV_V) == 0)
+			return PTE_ABSENT;
+		return (word & RISCV_RWX) != 0 ? PTE_LEAF : PTE_TABLE;
+	case PTE_LOONGARCH_HARDWARE: /* a directory entry is an address, and has no bit that makes it one */
+		if (level == 1 || (word & LOONG_HUGE) != 0)
+			return (word & LOONG_V) != 0 ? PTE_LEAF : PTE_ABSENT;
+		return (word & LOONG_DIRECTORY) != 0 ? PTE_TABLE : PTE_ABSENT;
 	}
 	return PTE_ABSENT;
 }
@@ -117,10 +137,13 @@ pte_table_paddr(const struct paging *p, uint64_t word)
 {
 	switch (p->format) {
 	case PTE_X86:
+	case PTE_X86_HARDWARE:
 		return word & X86_PADDR;
 	case PTE_RISCV:
+	case PTE_RISCV_HARDWARE:
 		return (word & RISCV_PADDR) << RISCV_PADDR_SHIFT;
 	case PTE_LOONGARCH:
+	case PTE_LOONGARCH_HARDWARE:
 		return word & LOONG_PADDR;
 	}
 	return 0;
@@ -138,7 +161,7 @@ uint64_t pte_lossy_bits(const struct paging *p);
 static inline struct leaf
 pte_decode_frame(const struct paging *p, uint64_t word, unsigned level)
 {
-	static const uint64_t avail1[] = { X86_AVAIL1, RISCV_AVAIL1, LOONG_AVAIL1 };
+	static const uint64_t avail1[PTE_LOONGARCH_HARDWARE + 1] = { X86_AVAIL1, RISCV_AVAIL1, LOONG_AVAIL1 };
 
 	return (struct leaf){ .paddr = pte_leaf_address(p, word, level) & ~(page_size(level) - 1),
 			      .avail1 = (word & avail1[p->format]) != 0 };

@@ -4,6 +4,7 @@
  * hold (counts of users, reverse map, indexes, totals) is derived on the way.
  */
 #include "store/area.h"
+#include "store/foreign.h"
 #include "store/space.h"
 
 #include <stdlib.h>
@@ -684,23 +685,41 @@ struct run {
 	struct kvms_extent now; /* leaves == 0: none yet */
 };
 
+/* One leaf: it makes the run longer, or begins the next. */
+static bool
+run_add(struct run *r, const struct kvms_extent *leaf)
+{
+	uint64_t length = r->now.leaves * page_size(r->now.leaves ? r->now.level : 1);
+
+	if (r->now.leaves > 0 && r->now.level == leaf->level && r->now.prop == leaf->prop &&
+	    r->now.tracked == leaf->tracked && r->now.va + length == leaf->va &&
+	    r->now.paddr + length == leaf->paddr) {
+		r->now.leaves++;
+		return true;
+	}
+	if (r->now.leaves > 0 && !r->visit(r->arg, &r->now))
+		return false;
+	r->now = *leaf;
+	return true;
+}
+
 static bool
 run_leaf(void *arg, uint64_t table, uint64_t va, unsigned level, uint64_t word)
 {
 	struct run *r = arg;
 	struct leaf leaf = pte_decode_exact(&r->s->paging, word, level);
 	bool tracked = leaf_tracked(table, &leaf);
-	uint64_t length = r->now.leaves * page_size(r->now.leaves ? r->now.level : 1);
 
-	if (r->now.leaves > 0 && r->now.level == level && r->now.prop == leaf.prop && r->now.tracked == tracked &&
-	    r->now.va + length == va && r->now.paddr + length == leaf.paddr) {
-		r->now.leaves++;
-		return true;
-	}
-	if (r->now.leaves > 0 && !r->visit(r->arg, &r->now))
-		return false;
-	r->now = (struct kvms_extent){ table, va, leaf.paddr, 1, level, leaf.prop, tracked };
-	return true;
+	return run_add(r, &(struct kvms_extent){ table, va, leaf.paddr, 1, level, leaf.prop, tracked });
+}
+
+/* The same of a foreign store: what all levels leave of its rights is the leaf's property. */
+static bool
+run_foreign(void *arg, const struct kvms_leaf *leaf)
+{
+	struct run *r = arg;
+
+	return run_add(r, &(struct kvms_extent){ leaf->table, leaf->va, leaf->paddr, 1, leaf->level, leaf->prop, false });
 }
 
 bool
@@ -710,6 +729,8 @@ kvms_extents(struct kvms *s, uint64_t table, kvms_extent_visitor *visit, void *a
 
 	if (table_root(s, table) == NO_NODE)
 		return true;
+	if (s->foreign != NULL)
+		return foreign_leaves(s, table, run_foreign, &r) && (r.now.leaves == 0 || visit(arg, &r.now));
 	return leaves_visit(s, table, run_leaf, &r) && (r.now.leaves == 0 || visit(arg, &r.now));
 }
 
@@ -721,7 +742,7 @@ kvms_node_find(const struct kvms *s, uint64_t paddr, struct kvms_node_place *pla
 	if (paddr % PAGE != 0 || paddr >= s->max_paddr || s->slot[paddr / PAGE].usage != USAGE_PAGETABLE)
 		return false;
 	sl = &s->slot[paddr / PAGE];
-	if ((sl->bits & SLOT_STRAY) != 0)
+	if ((sl->bits & SLOT_STRAY) != 0 || s->foreign != NULL)
 		return false;
 	*place = (struct kvms_node_place){ paddr, sl->place_table - 1, sl->place_va, sl->level };
 	return true;

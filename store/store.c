@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "store/config.h"
+#include "store/foreign.h"
 
 #ifndef KVMS_VERSION
 #define KVMS_VERSION "0.1.0"
@@ -188,7 +189,7 @@ outcome_sets(struct kvms *s)
 }
 
 static bool
-store_build(struct kvms *s, struct kvms_refusal *why)
+store_build(struct kvms *s, store_populator *populate, void *arg, struct kvms_refusal *why)
 {
 	why->key = -1;
 	if (!memory_reserve(s, why->text, sizeof why->text))
@@ -201,6 +202,13 @@ store_build(struct kvms *s, struct kvms_refusal *why)
 	for (unsigned kind = 1; kind < REC_KINDS; kind++)
 		s->live.next_id[kind] = 1;
 	s->live.totals.unused = s->slots_count;
+	return populate(s, arg, why);
+}
+
+static bool
+populate_default(struct kvms *s, void *arg, struct kvms_refusal *why)
+{
+	(void)arg;
 	return store_populate(s, why);
 }
 
@@ -212,6 +220,13 @@ kvms_new(const struct kvms_op *config, struct kvms_refusal *why)
 
 struct kvms *
 store_of_paging(const struct kvms_op *config, const struct paging *paging, struct kvms_refusal *why)
+{
+	return store_of_contents(config, paging, populate_default, NULL, why);
+}
+
+struct kvms *
+store_of_contents(const struct kvms_op *config, const struct paging *paging, store_populator *populate, void *arg,
+		  struct kvms_refusal *why)
 {
 	struct kvms *s = calloc(1, sizeof *s);
 	struct sorting *sorting = calloc(1, sizeof *sorting);
@@ -229,7 +244,7 @@ store_of_paging(const struct kvms_op *config, const struct paging *paging, struc
 	if (setjmp(s->nomem) != 0)
 		config_refuse(why, -1, "the machine has no memory left");
 	else
-		built = config_read(s, config, paging, why) && store_build(s, why);
+		built = config_read(s, config, paging, why) && store_build(s, populate, arg, why);
 	if (!built) {
 		kvms_free(&s);
 		return NULL;
@@ -264,6 +279,7 @@ kvms_free(struct kvms **taken)
 	free(s->outs);
 	free(s->config_list);
 	free(s->config_element);
+	foreign_free(s);
 	free(s);
 }
 
