@@ -6,6 +6,7 @@
 #define OPT(symbol) (UINT64_C(1) << OPTION_##symbol)
 #define OPEN_OPTIONS (OPT(wait) | OPT(detached))
 #define HISTORY_OPTIONS OPT(state_dir)
+#define IMAGE_OPTIONS (OPT(cr3) | OPT(satp) | OPT(root) | OPT(arch) | OPT(levels) | OPT(pat) | OPT(memory))
 #define EXEC_OPTIONS (OPT(strict) | OPT(keep))
 
 static const struct kvmctl_command commands[] = {
@@ -98,13 +99,15 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl log --trace --to 500 > first500.kvt\n",
 	  HISTORY_OPTIONS | OPT(from) | OPT(to) | OPT(op) | OPT(area) | OPT(frame) | OPT(va) | OPT(trace), 0, 0,
 	  kvmctl_log },
-	{ "diff", "STEP STEP", "what is different in the states behind two steps",
+	{ "diff", "STEP STEP | FILE FILE", "what is different in the states behind two steps, or in two files",
 	  "Counts, areas, mappings, free addresses, page-table nodes, TLBs, frames, handles: + only in the second, - "
 	  "only in the first, ~ in both and different.  Neighbours that changed alike are one range.\n"
+	  "FILE is a snapshot or a memory image, as \"adopt\" takes it.\n"
 	  "Exit status 0, whether there is a difference or not.\n"
 	  "\tkvmctl diff 100 last\n"
+	  "\tkvmctl diff before.ptpages.xz after.ptpages.xz\n"
 	  "\tkvmctl --json diff last-1 last\n",
-	  HISTORY_OPTIONS, 2, 2, kvmctl_diff },
+	  HISTORY_OPTIONS | IMAGE_OPTIONS, 2, 2, kvmctl_diff },
 	{ "bisect", "'REQUEST [key=value ...] FIELD OP VALUE ...'", "the first step behind which something holds",
 	  "Asks REQUEST of state after state and compares fields of the answer: OP is one of = != < <= > >=, without "
 	  "blanks, and all comparisons must hold.  A list compared with a number is compared by its length.  A field "
@@ -176,8 +179,7 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl --embedded=guest.db reverse_map paddr=0x2c22000\n"
 	  "\tkvmctl adopt --cr3 0x7d08000 guest.mem mappings\n"
 	  "\tkvmctl adopt --satp 0x9000100000088b58 core.elf check census\n",
-	  OPT(cr3) | OPT(satp) | OPT(root) | OPT(arch) | OPT(levels) | OPT(pat) | OPT(memory) | OPT(strict) | OPT(output) |
-	      OPT(table) | OPT(verbose),
+	  IMAGE_OPTIONS | OPT(strict) | OPT(output) | OPT(table) | OPT(verbose),
 	  1, INT_MAX, kvmctl_adopt },
 	{ "mappings", "", "every leaf of a page table, as CSV",
 	  "The columns are va,pa,size,entry,flags: entry is the word as it stands in memory; flags are r w x, u (x86: k "

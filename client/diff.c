@@ -1,9 +1,10 @@
 /*
- * diff - what is different in the states behind two steps.
+ * diff - what is different in the states behind two steps, or in two files.
  */
 #include "client/commands.h"
 #include "client/elements.h"
 #include "client/history.h"
+#include "client/image.h"
 #include "client/leaves.h"
 #include "client/progress.h"
 #include "client/show.h"
@@ -13,11 +14,13 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define WIDTH 79u
 
 /* One of the two states, and what is gathered of it. */
 struct state {
+	const char *file; /* NULL: behind a step of the history */
 	uint64_t step;
 	struct kvms *s;
 	uint64_t digest;
@@ -477,12 +480,40 @@ gather_spaces(void *arg, const uint64_t *element, unsigned count)
 	return true;
 }
 
+/* The store in a file: a snapshot, or a memory image. */
+static enum kvmctl_status
+load(struct diff *d, struct state *state)
+{
+	struct kvmctl_image image = { .path = state->file };
+	char why[PERSIST_WHY];
+
+	if (persist_file_is_ours(state->file)) {
+		if (persist_file_load(state->file, d->k->option[OPTION_store], 0, &state->s, NULL, why, sizeof why) !=
+		    PERSIST_OK) {
+			kvmctl_complain("%s", why);
+			return KVMCTL_UNREADABLE;
+		}
+	} else {
+		enum kvmctl_status status = kvmctl_image_open(d->k, state->file, &image);
+
+		if (status != KVMCTL_OK)
+			return status;
+		state->s = kvmctl_image_adopt(&image);
+		kvmctl_image_close(&image);
+		if (state->s == NULL)
+			return KVMCTL_UNREADABLE;
+	}
+	state->step = kvms_steps(state->s);
+	return KVMCTL_OK;
+}
+
 static enum kvmctl_status
 gather(struct diff *d, struct state *state)
 {
 	struct gather g = { .state = state };
 
-	enum kvmctl_status status = kvmctl_history_rebuild(&d->h, state->step, &state->s);
+	enum kvmctl_status status = state->file != NULL ? load(d, state)
+							 : kvmctl_history_rebuild(&d->h, state->step, &state->s);
 	if (status != KVMCTL_OK)
 		return status;
 	bool done = ask(state->s, "census", &state->census) && ask(state->s, "areas", &state->areas) &&
@@ -511,18 +542,42 @@ state_free(struct state *state)
 }
 
 static void
+tell_state(const struct diff *d, const char *name, const struct state *state)
+{
+	struct kvt_buffer b = { 0 };
+
+	if (d->k->json) {
+		kvt_putf(&b, "\"%s\":{", name);
+		if (state->file != NULL) {
+			kvt_puts(&b, "\"file\":");
+			kvt_json_string(&b, state->file, strlen(state->file));
+			kvt_putc(&b, ',');
+		}
+		kvt_putf(&b, "\"step\":%" PRIu64 ",\"digest\":\"0x%016" PRIx64 "\"}", state->step, state->digest);
+	} else {
+		kvt_putf(&b, "%-7s ", name);
+		if (state->file != NULL)
+			kvt_putf(&b, "%s ", state->file);
+		kvt_putf(&b, "step %" PRIu64 " digest=0x%016" PRIx64, state->step, state->digest);
+	}
+	fputs(kvt_buffer_text(&b), stdout);
+	kvt_buffer_free(&b);
+}
+
+static void
 tell_head(struct diff *d)
 {
-	const struct state *a = &d->before, *b = &d->after;
+	bool same = d->before.digest == d->after.digest;
 
 	if (d->k->json)
-		printf("{\"before\":{\"step\":%" PRIu64 ",\"digest\":\"0x%016" PRIx64 "\"},\"after\":{\"step\":%" PRIu64
-		       ",\"digest\":\"0x%016" PRIx64 "\"},\"same\":%s",
-		       a->step, a->digest, b->step, b->digest, a->digest == b->digest ? "true" : "false");
+		putchar('{');
+	tell_state(d, d->k->json ? "before" : "before:", &d->before);
+	putchar(d->k->json ? ',' : '\n');
+	tell_state(d, d->k->json ? "after" : "after:", &d->after);
+	if (d->k->json)
+		printf(",\"same\":%s", same ? "true" : "false");
 	else
-		printf("before: step %" PRIu64 " digest=0x%016" PRIx64 "\nafter:  step %" PRIu64 " digest=0x%016" PRIx64
-		       "%s\n",
-		       a->step, a->digest, b->step, b->digest, a->digest == b->digest ? ", the same state" : "");
+		puts(same ? ", the same state" : "");
 }
 
 static void
@@ -547,25 +602,48 @@ tell(struct diff *d)
 		puts("}");
 }
 
+/* Is it the name of a file, and no step? */
+static bool
+is_file(const char *word)
+{
+	return !kvmctl_step_is(word) && access(word, F_OK) == 0;
+}
+
+static enum kvmctl_status
+find_steps(struct kvmctl *k, struct diff *d)
+{
+	enum kvmctl_status status = kvmctl_step_check("diff", k->argv[0]);
+
+	if (status == KVMCTL_OK)
+		status = kvmctl_step_check("diff", k->argv[1]);
+	if (status == KVMCTL_OK)
+		status = kvmctl_history_open(k, &d->h);
+	if (status == KVMCTL_OK)
+		status = kvmctl_history_step(&d->h, k->argv[0], &d->before.step);
+	if (status == KVMCTL_OK)
+		status = kvmctl_history_step(&d->h, k->argv[1], &d->after.step);
+	return status;
+}
+
 enum kvmctl_status
 kvmctl_diff(struct kvmctl *k)
 {
 	struct diff d = { .k = k };
+	enum kvmctl_status status = KVMCTL_OK;
+	bool files = is_file(k->argv[0]) && is_file(k->argv[1]);
 
-	enum kvmctl_status status = kvmctl_step_check("diff", k->argv[0]);
-	if (status == KVMCTL_OK)
-		status = kvmctl_step_check("diff", k->argv[1]);
-	if (status == KVMCTL_OK)
-		status = kvmctl_history_open(k, &d.h);
-	if (status == KVMCTL_OK)
-		status = kvmctl_history_step(&d.h, k->argv[0], &d.before.step);
-	if (status == KVMCTL_OK)
-		status = kvmctl_history_step(&d.h, k->argv[1], &d.after.step);
+	if (files) {
+		d.before.file = k->argv[0];
+		d.after.file = k->argv[1];
+	} else {
+		status = find_steps(k, &d);
+	}
 	if (status == KVMCTL_OK)
 		status = gather(&d, &d.before);
 	if (status == KVMCTL_OK)
 		status = gather(&d, &d.after);
-	kvmctl_history_close(&d.h);
+	if (!files)
+		kvmctl_history_close(&d.h);
 	if (status == KVMCTL_OK)
 		tell(&d);
 	state_free(&d.before);

@@ -126,14 +126,21 @@ step_parse(const char *word, bool *from_end, uint64_t *number)
 	return kvt_parse_u64(word, strlen(word), number);
 }
 
+bool
+kvmctl_step_is(const char *word)
+{
+	bool from_end;
+	uint64_t number;
+
+	return step_parse(word, &from_end, &number);
+}
+
 enum kvmctl_status
 kvmctl_step_check(const char *what, const char *word)
 {
 	char shown[KVMCTL_SHOWN];
-	bool from_end;
-	uint64_t number;
 
-	if (step_parse(word, &from_end, &number))
+	if (kvmctl_step_is(word))
 		return KVMCTL_OK;
 	kvmctl_complain("%s '%s': expected a step: a number, last or last-N", what, kvmctl_shown(shown, word));
 	return KVMCTL_USAGE;

@@ -31,7 +31,10 @@ struct kvmctl_history {
 enum kvmctl_status kvmctl_history_open(struct kvmctl *k, struct kvmctl_history *h);
 void kvmctl_history_close(struct kvmctl_history *h);
 
-/* Does the word stand for a step, whichever steps there are?  "what" says where it comes from. */
+/* Does the word stand for a step, whichever steps there are? */
+bool kvmctl_step_is(const char *word);
+
+/* The same, as a status, having said if it does not.  "what" says where it comes from. */
 enum kvmctl_status kvmctl_step_check(const char *what, const char *word);
 
 /* The step that a word names: N, "last" or "last-N". */
