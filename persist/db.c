@@ -369,6 +369,11 @@ db_judge(struct persist *db, const struct report *r)
 					 "CREATE TEMP TABLE journal(store, first, last, restored, began, digest, records,"
 					 " library, seal)",
 					 r);
+	int64_t kept = 0;
+	if (status == PERSIST_OK)
+		status = db_number(db, "SELECT count(*) FROM main.sqlite_master WHERE name = 'kept'", &kept, r);
+	if (status == PERSIST_OK && kept == 0) /* it came later than the others; persist_db_settle() makes it */
+		status = persist_db_exec(db, "CREATE TEMP TABLE kept(snapshot INTEGER PRIMARY KEY)", r);
 	return status;
 }
 
@@ -425,6 +430,12 @@ persist_db_settle(struct persist *db, const struct report *r)
 {
 	enum persist_status status = db_upgrade(db, r);
 
+	if (status == PERSIST_OK)
+		status = persist_db_exec(db,
+					 "DROP TABLE IF EXISTS temp.kept;"
+					 "CREATE TABLE IF NOT EXISTS main.kept("
+					 "snapshot INTEGER PRIMARY KEY)",
+					 r);
 	if (status != PERSIST_OK)
 		return status;
 	(void)sqlite3_db_config(db->sql, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, (int *)NULL);

@@ -287,6 +287,11 @@ const char persist_schema_journal[] =
 "	snapshot INTEGER PRIMARY KEY\n"
 ");\n"
 
+"CREATE TABLE kept(\n"
+"	-- Snapshots that were asked for: they stay until somebody drops them.\n"
+"	snapshot INTEGER PRIMARY KEY\n"
+");\n"
+
 "CREATE TABLE aside(\n"
 "	-- Snapshots that could not be loaded.  They are kept for whoever wants to know\n"
 "	-- why, and never used.\n"

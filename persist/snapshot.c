@@ -12,6 +12,7 @@
 #include "persist/row.h"
 #include "persist/schema.h"
 #include "persist/tables.h"
+#include "persist/thin.h"
 #include "persist/wal.h"
 #include "trace/text.h"
 #include "trace/value.h"
@@ -56,7 +57,7 @@ entry_seal(const struct entry *e, char seal[17])
 	(void)snprintf(seal, 17, "%016" PRIx64, h);
 }
 
-#define ENTRY_COLUMNS "id, store, step, digest, elements, leaves, taken, format, library, seal"
+#define ENTRY_COLUMNS "id, store, step, digest, elements, leaves, taken, format, library, seal, id IN kept"
 
 static bool
 entry_columns(sqlite3_stmt *statement, struct entry *e)
@@ -75,6 +76,7 @@ entry_columns(sqlite3_stmt *statement, struct entry *e)
 	if (!good)
 		return false;
 	h->format = (unsigned)format;
+	h->kept = sqlite3_column_int(statement, 10) != 0;
 	return true;
 }
 
@@ -198,44 +200,109 @@ snapshot_delete(struct persist *db, int64_t id, const struct report *r)
 		status = persist_tables_drop(db, id, r);
 	if (status != PERSIST_OK)
 		return status;
-	status = persist_db_prepare(db, &statement, r, "DELETE FROM snapshot WHERE id = ?");
-	if (status == PERSIST_OK) {
-		(void)sqlite3_bind_int64(statement, 1, id);
-		status = persist_db_run(db, statement, r);
+	static const char *const rows[] = { "kept WHERE snapshot", "snapshot WHERE id" };
+	for (unsigned i = 0; i < 2 && status == PERSIST_OK; i++) {
+		status = persist_db_prepare(db, &statement, r, "DELETE FROM %s = ?", rows[i]);
+		if (status == PERSIST_OK) {
+			(void)sqlite3_bind_int64(statement, 1, id);
+			status = persist_db_run(db, statement, r);
+		}
+		(void)sqlite3_finalize(statement);
 	}
-	(void)sqlite3_finalize(statement);
 	return status == PERSIST_OK ? unfinished_set(db, (uint64_t)id, false, r) : status;
 }
 
-/*
- * Delete all snapshots of a store but the newest "keep" and, unless "first" goes
- * too, the one its journal begins with; *count = how many went.
- */
+/* What is known of the snapshots of a store when some are to go. */
+struct marks {
+	struct persist_mark *at;
+	size_t count, capacity;
+};
+
+static bool
+mark_add(struct marks *m, const struct persist_mark *mark)
+{
+	if (m->count == m->capacity) {
+		size_t capacity = 2 * m->capacity + 32;
+		struct persist_mark *at = realloc(m->at, capacity * sizeof *at);
+
+		if (at == NULL)
+			return false;
+		m->at = at;
+		m->capacity = capacity;
+	}
+	m->at[m->count++] = *mark;
+	return true;
+}
+
+/* Whether the journal of store ?1 leads to the step of the row at hand, and whether it goes on from there. */
+#define LED_TO                                                                                                         \
+	"coalesce((SELECT last FROM journal WHERE store = ?1 AND first <= s.step ORDER BY first DESC LIMIT 1), -1)"    \
+	" >= s.step"
+#define GOES_ON "EXISTS (SELECT 1 FROM journal WHERE store = ?1 AND first = s.step + 1)"
+
+/* All snapshots of a store, ascending by step. */
 static enum persist_status
-prune(struct persist *db, const char *name, unsigned keep, bool first, unsigned *count, const struct report *r)
+marks_read(struct persist *db, const char *name, struct marks *m, const struct report *r)
 {
 	sqlite3_stmt *statement;
-	bool row = true;
+	bool row;
 
-	*count = 0;
-	/* the oldest is where the journal begins */
 	enum persist_status status = persist_db_prepare(
 	    db, &statement, r,
-	    "SELECT id FROM snapshot WHERE store = ?1 AND (%d OR NOT EXISTS (SELECT 1 FROM journal WHERE store = ?1)"
-	    " OR id > (SELECT min(id) FROM snapshot WHERE store = ?1)) ORDER BY id DESC LIMIT 1 OFFSET %u",
-	    first, keep);
+	    "SELECT id, step, id IN kept, id IN (SELECT snapshot FROM aside), " LED_TO ", " GOES_ON
+	    " FROM snapshot AS s WHERE store = ?1 ORDER BY step, id");
 	if (status == PERSIST_OK)
 		(void)sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
 	while (status == PERSIST_OK) {
 		status = persist_db_step(db, statement, &row, r);
-		int64_t id = row ? sqlite3_column_int64(statement, 0) : 0;
-		(void)sqlite3_reset(statement);
 		if (status != PERSIST_OK || !row)
 			break;
-		status = snapshot_delete(db, id, r);
-		(*count)++;
+		bool kept = sqlite3_column_int(statement, 2) != 0, aside = sqlite3_column_int(statement, 3) != 0;
+		bool led_to = sqlite3_column_int(statement, 4) != 0, goes_on = sqlite3_column_int(statement, 5) != 0;
+		const struct persist_mark mark = {
+			.id = (uint64_t)sqlite3_column_int64(statement, 0),
+			.step = (uint64_t)sqlite3_column_int64(statement, 1),
+			/* without one where the journal begins, or goes on behind a gap, nothing can be made of it */
+			.held = kept || (!aside && goes_on && !led_to),
+			.useless = aside || (!led_to && !goes_on),
+		};
+		if (!mark_add(m, &mark))
+			status = persist_db_status(db, SQLITE_NOMEM, r);
 	}
 	(void)sqlite3_finalize(statement);
+	return status;
+}
+
+/* Before one more snapshot of a store is written, behind "step": delete those that it makes needless. */
+static enum persist_status
+prune(struct persist *db, const char *name, uint64_t step, const struct report *r)
+{
+	struct marks m = { .at = NULL };
+
+	enum persist_status status = marks_read(db, name, &m, r);
+	/* without a journal a store may be saved at an earlier step than before; from here on they count as now */
+	while (m.count > 0 && m.at[m.count - 1].step > step)
+		step = m.at[m.count - 1].step;
+	if (status == PERSIST_OK)
+		persist_thin(m.at, m.count, step, db->keep);
+	for (size_t i = 0; i < m.count && status == PERSIST_OK; i++)
+		if (m.at[i].drop)
+			status = snapshot_delete(db, (int64_t)m.at[i].id, r);
+	free(m.at);
+	return status;
+}
+
+/* Delete all snapshots of a store; *count = how many went. */
+static enum persist_status
+delete_all(struct persist *db, const char *name, unsigned *count, const struct report *r)
+{
+	struct marks m = { .at = NULL };
+
+	enum persist_status status = marks_read(db, name, &m, r);
+	for (size_t i = 0; i < m.count && status == PERSIST_OK; i++)
+		status = snapshot_delete(db, (int64_t)m.at[i].id, r);
+	*count = (unsigned)m.count;
+	free(m.at);
 	return status;
 }
 
@@ -366,8 +433,6 @@ persist_write(struct persist *db, const char *name, const struct persist_image *
 {
 	const struct report r = { why, size };
 	struct entry e;
-	unsigned count;
-
 	if (db->read_only)
 		return persist_report(&r, PERSIST_FAILED, "%s: opened for reading only", db->name);
 	enum persist_status status = entry_fill(db, &e, name, image, &r);
@@ -375,7 +440,7 @@ persist_write(struct persist *db, const char *name, const struct persist_image *
 		status = persist_db_exec(db, "BEGIN IMMEDIATE", &r);
 	if (status == PERSIST_OK) {
 		db->since_pause = 0;
-		status = prune(db, name, db->keep - 1, false, &count, &r);
+		status = prune(db, name, e.head.step, &r);
 		if (status == PERSIST_OK)
 			status = entry_insert(db, &e, &r);
 		if (status == PERSIST_OK && db->pause != NULL)
@@ -438,13 +503,81 @@ persist_drop(struct persist *db, const char *name, char *why, size_t size)
 	enum persist_status status = persist_db_exec(db, "BEGIN IMMEDIATE", &r);
 	if (status != PERSIST_OK)
 		return status;
-	status = prune(db, name, 0, true, &count, &r);
+	status = delete_all(db, name, &count, &r);
 	if (status == PERSIST_OK)
 		status = journal_delete(db, name, &count, &r);
 	status = persist_db_transaction_end(db, status, &r);
 	if (status == PERSIST_OK && count == 0)
 		status = persist_report(&r, PERSIST_ABSENT, "%s: nothing of a store \"%s\"", db->name, name);
 	return status;
+}
+
+enum persist_status
+persist_hold(struct persist *db, uint64_t id, char *why, size_t size)
+{
+	const struct report r = { why, size };
+	sqlite3_stmt *statement;
+
+	enum persist_status status =
+	    persist_db_prepare(db, &statement, &r, "INSERT OR REPLACE INTO kept(snapshot) VALUES(?)");
+	if (status == PERSIST_OK) {
+		(void)sqlite3_bind_int64(statement, 1, (int64_t)id);
+		status = persist_db_run(db, statement, &r);
+	}
+	(void)sqlite3_finalize(statement);
+	return status;
+}
+
+/* Fails unless a snapshot may go: nothing else leads to its state, and to what follows. */
+static enum persist_status
+may_go(struct persist *db, const char *name, uint64_t id, const struct report *r)
+{
+	sqlite3_stmt *statement;
+	bool row = false;
+
+	enum persist_status status = persist_db_prepare(
+	    db, &statement, r,
+	    "SELECT " LED_TO ", " GOES_ON ", id = (SELECT max(id) FROM snapshot WHERE store = ?1),"
+	    " EXISTS (SELECT 1 FROM snapshot AS o WHERE store = ?1 AND o.step = s.step AND o.id <> s.id"
+	    "  AND o.id NOT IN (SELECT snapshot FROM aside) AND o.id NOT IN unfinished)"
+	    " FROM snapshot AS s WHERE store = ?1 AND id = ?2 AND id NOT IN unfinished");
+	if (status == PERSIST_OK) {
+		(void)sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
+		(void)sqlite3_bind_int64(statement, 2, (int64_t)id);
+		status = persist_db_step(db, statement, &row, r);
+	}
+	if (status == PERSIST_OK && !row)
+		status = persist_report(r, PERSIST_ABSENT, "%s: no snapshot %" PRIu64 " of a store \"%s\"", db->name, id,
+					name);
+	else if (status == PERSIST_OK && sqlite3_column_int(statement, 0) == 0 && sqlite3_column_int(statement, 3) == 0) {
+		if (sqlite3_column_int(statement, 1) != 0)
+			status = persist_report(r, PERSIST_REFUSED,
+						"snapshot %" PRIu64 " of store \"%s\" stays: its journal goes on from there", id,
+						name);
+		else if (sqlite3_column_int(statement, 2) != 0)
+			status = persist_report(r, PERSIST_REFUSED,
+						"snapshot %" PRIu64 " of store \"%s\" stays: nothing else has the store's state", id,
+						name);
+	}
+	(void)sqlite3_finalize(statement);
+	return status;
+}
+
+enum persist_status
+persist_drop_snapshot(struct persist *db, const char *name, uint64_t id, char *why, size_t size)
+{
+	const struct report r = { why, size };
+
+	if (db->read_only)
+		return persist_report(&r, PERSIST_FAILED, "%s: opened for reading only", db->name);
+	enum persist_status status = persist_db_exec(db, "BEGIN IMMEDIATE", &r);
+	if (status != PERSIST_OK)
+		return status;
+	db->since_pause = 0;
+	status = may_go(db, name, id, &r);
+	if (status == PERSIST_OK)
+		status = snapshot_delete(db, (int64_t)id, &r);
+	return persist_db_transaction_end(db, status, &r);
 }
 
 enum persist_status

@@ -40,6 +40,7 @@ struct persist_snapshot {
 	uint64_t step;
 	uint64_t digest;
 	unsigned format;  /* version of the tables it was written with */
+	bool kept;        /* it stays until persist_drop_snapshot() */
 	char store[256];  /* name of the store */
 	char taken[32];   /* when, UTC: 2024-05-17T09:30:00Z */
 	char library[32]; /* kvms_version() of the writer */
@@ -78,12 +79,16 @@ void persist_close(struct persist **db);
  */
 uint64_t persist_torn(const struct persist *db);
 
-/* Keep the newest "count" snapshots of each store, at least 1.  2 unless told. */
+/*
+ * Keep the newest "count" snapshots of each store, at least 1; 2 unless told.
+ * Of older ones those stay that persist/thin.h says, that persist_hold() was
+ * called for, and that the journal begins with or goes on from behind a gap.
+ */
 void persist_keep(struct persist *db, unsigned count);
 
 /*
- * Save "s" as the newest snapshot of the store "name", and drop those beyond
- * the newest few.  One transaction, on the disk when it returns.
+ * Save "s" as the newest snapshot of the store "name", and drop those that
+ * need not stay.  One transaction, on the disk when it returns.
  *
  * => needs: name of 1 .. 255 bytes
  * => gives *saved, unless that is NULL
@@ -110,7 +115,18 @@ enum persist_status persist_load(struct persist *db, const char *name, uint64_t 
 /* Visit all snapshots: by name of the store, the newest of each first.  "visit" must not use "db". */
 enum persist_status persist_list(struct persist *db, persist_visitor *visit, void *arg, char *why, size_t size);
 
-/* Drop every snapshot of store "name".  Fails with PERSIST_ABSENT if there is none. */
+/* Keep snapshot "id" until it is dropped by its id. */
+enum persist_status persist_hold(struct persist *db, uint64_t id, char *why, size_t size);
+
+/*
+ * Drop one snapshot of store "name".
+ *
+ * => fails with PERSIST_ABSENT, or PERSIST_REFUSED if the journal goes on from
+ *    it, or nothing else has the store's newest state
+ */
+enum persist_status persist_drop_snapshot(struct persist *db, const char *name, uint64_t id, char *why, size_t size);
+
+/* Drop every snapshot of store "name", and its journal.  Fails with PERSIST_ABSENT if there is nothing. */
 enum persist_status persist_drop(struct persist *db, const char *name, char *why, size_t size);
 
 /* ---- Saving in two halves ----------------------------------------------------- */

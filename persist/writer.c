@@ -16,7 +16,7 @@
 #include "persist/picture.h"
 
 #define RETRY_MS 250u
-#define PATIENCE_MS 2000u         /* of the loop, with a job that does not begin */
+#define PATIENCE_MS 2000u         /* of a job that cannot begin because writing fails */
 #define PORTION_BYTES (64u << 10) /* flushed at once, so that the writer gets work early */
 #define GROUP_BYTES (1u << 20)    /* a group of one store grows no further */
 #define HASTE_BYTES (1u << 20)    /* with so much waiting, the interval is not waited for */
@@ -31,12 +31,18 @@ struct portion {
 
 TAILQ_HEAD(portions, portion);
 
+enum task { SAVE, DROP_STORE, DROP_SNAPSHOT };
+
 /* Something else for the thread to do. */
 struct job {
 	STAILQ_ENTRY(job) link;
+	enum task task;
 	char *store;
 	uint64_t after;              /* not before this flush is written */
-	struct persist_image *image; /* save it; NULL = forget the store */
+	struct timespec queued;
+	struct persist_image *image; /* to save */
+	bool hold;                   /* the snapshot stays until it is dropped */
+	uint64_t snapshot;           /* to drop */
 	struct persist_writer *writer;
 	struct persist_picture *picture; /* where the image will come from */
 	pthread_t collector;             /* waits for it, if "collected" */
@@ -58,6 +64,7 @@ struct persist_stream {
 	struct portion *open; /* being filled by the loop; NULL = nothing yet */
 	uint64_t step;        /* last added */
 	uint64_t time;        /* of it, microseconds since 1970 */
+	uint64_t bytes;       /* of all that was added */
 	bool together;        /* what is added must not be cut in two */
 };
 
@@ -82,6 +89,7 @@ struct persist_writer {
 	struct timespec oldest; /* when the first came */
 	struct jobs jobs, ended;
 	unsigned collecting; /* pictures that are under way */
+	bool working;        /* a job is */
 	uint64_t written;
 	bool hurry; /* do not wait for the interval */
 	bool stop;
@@ -319,6 +327,26 @@ job_free(struct job *job)
 	free(job);
 }
 
+static enum persist_status
+job_run(struct persist *db, struct job *job)
+{
+	enum persist_status status;
+
+	switch (job->task) {
+	case DROP_STORE:
+		return persist_drop(db, job->store, job->why, sizeof job->why);
+	case DROP_SNAPSHOT:
+		return persist_drop_snapshot(db, job->store, job->snapshot, job->why, sizeof job->why);
+	case SAVE:
+		break;
+	}
+	status = persist_write(db, job->store, job->image, &job->saved, job->why, sizeof job->why);
+	/* whoever asked for it has no answer yet: in between it may be lost like any other */
+	if (status == PERSIST_OK && job->hold)
+		status = persist_hold(db, job->saved.id, job->why, sizeof job->why);
+	return status;
+}
+
 /* Do the first job.  Needs the lock, lets go of it. */
 static void
 job_do(struct persist_writer *w)
@@ -326,14 +354,30 @@ job_do(struct persist_writer *w)
 	struct job *job = STAILQ_FIRST(&w->jobs);
 
 	STAILQ_REMOVE_HEAD(&w->jobs, link);
+	w->working = true;
 	pthread_mutex_unlock(&w->lock);
-	if (job->image != NULL)
-		job->status = persist_write(w->db, job->store, job->image, &job->saved, job->why, sizeof job->why);
-	else
-		job->status = persist_drop(w->db, job->store, job->why, sizeof job->why);
+	job->status = job_run(w->db, job);
 	persist_image_free(&job->image);
 	pthread_mutex_lock(&w->lock);
+	w->working = false;
 	job_ended(w, job);
+}
+
+/* The journal cannot be written: jobs that have waited for it too long end.  Needs the lock. */
+static void
+jobs_give_up(struct persist_writer *w)
+{
+	struct job *job, *next;
+
+	for (job = STAILQ_FIRST(&w->jobs); job != NULL; job = next) {
+		next = STAILQ_NEXT(job, link);
+		if (!is_past(after(job->queued, PATIENCE_MS)))
+			continue;
+		STAILQ_REMOVE(&w->jobs, job, job, link);
+		job->status = PERSIST_FAILED;
+		snprintf(job->why, sizeof job->why, "%s", w->why);
+		job_ended(w, job);
+	}
 }
 
 /* Between two parts of something long: nobody waits for it. */
@@ -359,6 +403,7 @@ run(void *arg)
 		if (!write_waiting(w)) {
 			struct timespec deadline = after(monotonic(), RETRY_MS);
 
+			jobs_give_up(w);
 			if (w->stop && is_past(w->give_up))
 				break;
 			while (!is_past(deadline))
@@ -602,9 +647,11 @@ persist_stream_add(struct persist_stream *stream, uint64_t connection, const str
 		stream->open = portion_new(stream);
 	if (stream->open == NULL)
 		return false;
+	size_t before = stream->open->records.size;
 	persist_record_encode(&stream->open->records, connection, delay, op, out);
 	if (stream->open->records.failed)
 		return false;
+	stream->bytes += stream->open->records.size - before;
 	stream->step++;
 	stream->time += delay;
 	if (stream->open->records.size >= PORTION_BYTES && !stream->together)
@@ -639,6 +686,12 @@ uint64_t
 persist_stream_last(const struct persist_stream *stream)
 {
 	return stream->step;
+}
+
+uint64_t
+persist_stream_bytes(const struct persist_stream *stream)
+{
+	return stream->bytes;
 }
 
 uint64_t
@@ -677,7 +730,7 @@ persist_writer_hurry(struct persist_writer *w)
 /* ---- Snapshots ---------------------------------------------------------------------------------- */
 
 static struct job *
-job_new(struct persist_writer *w, const char *store, persist_saved *done, void *arg)
+job_new(struct persist_writer *w, enum task task, const char *store, persist_saved *done, void *arg)
 {
 	struct job *job = calloc(1, sizeof *job);
 
@@ -686,9 +739,19 @@ job_new(struct persist_writer *w, const char *store, persist_saved *done, void *
 		return NULL;
 	}
 	job->writer = w;
+	job->task = task;
 	job->done = done;
 	job->arg = arg;
 	return job;
+}
+
+/* Hand a job over.  Needs the lock. */
+static void
+job_give(struct persist_writer *w, struct job *job)
+{
+	job->queued = monotonic();
+	STAILQ_INSERT_TAIL(&w->jobs, job, link);
+	pthread_cond_signal(&w->work);
 }
 
 /* Give the thread a job, NULL = none, behind all that was added so far. */
@@ -700,8 +763,7 @@ job_queue(struct persist_writer *w, struct job *job)
 	persist_writer_flush(w);
 	job->after = w->flushed;
 	pthread_mutex_lock(&w->lock);
-	STAILQ_INSERT_TAIL(&w->jobs, job, link);
-	pthread_cond_signal(&w->work);
+	job_give(w, job);
 	pthread_mutex_unlock(&w->lock);
 	return job;
 }
@@ -718,8 +780,7 @@ collect(void *arg)
 	pthread_mutex_lock(&w->lock);
 	w->collecting--;
 	if (job->status == PERSIST_OK) {
-		STAILQ_INSERT_TAIL(&w->jobs, job, link);
-		pthread_cond_signal(&w->work);
+		job_give(w, job);
 		pthread_cond_broadcast(&w->idle);
 	} else {
 		job_ended(w, job);
@@ -747,13 +808,14 @@ picture_begin(struct persist_writer *w, struct job *job, struct kvms *s)
 	return true;
 }
 
-bool
-persist_writer_save(struct persist_writer *w, const char *store, struct kvms *s, persist_saved *done, void *arg)
+static bool
+save(struct persist_writer *w, const char *store, struct kvms *s, bool hold, persist_saved *done, void *arg)
 {
-	struct job *job = job_new(w, store, done, arg);
+	struct job *job = job_new(w, SAVE, store, done, arg);
 
 	if (job == NULL)
 		return false;
+	job->hold = hold;
 	persist_writer_flush(w);
 	job->after = w->flushed;
 	if (picture_begin(w, job, s))
@@ -764,6 +826,72 @@ persist_writer_save(struct persist_writer *w, const char *store, struct kvms *s,
 	}
 	job_free(job);
 	return false;
+}
+
+bool
+persist_writer_save(struct persist_writer *w, const char *store, struct kvms *s, persist_saved *done, void *arg)
+{
+	return save(w, store, s, false, done, arg);
+}
+
+bool
+persist_writer_hold(struct persist_writer *w, const char *store, struct kvms *s, persist_saved *done, void *arg)
+{
+	return save(w, store, s, true, done, arg);
+}
+
+bool
+persist_writer_save_image(struct persist_writer *w, const char *store, struct persist_image **image,
+			  persist_saved *done, void *arg)
+{
+	struct job *job = job_new(w, SAVE, store, done, arg);
+
+	if (job == NULL)
+		return false;
+	job->image = *image;
+	*image = NULL;
+	(void)job_queue(w, job);
+	return true;
+}
+
+bool
+persist_writer_forget(struct persist_writer *w, const char *store, persist_saved *done, void *arg)
+{
+	return job_queue(w, job_new(w, DROP_STORE, store, done, arg)) != NULL;
+}
+
+bool
+persist_writer_drop_snapshot(struct persist_writer *w, const char *store, uint64_t id, persist_saved *done, void *arg)
+{
+	struct job *job = job_new(w, DROP_SNAPSHOT, store, done, arg);
+
+	if (job != NULL)
+		job->snapshot = id;
+	return job_queue(w, job) != NULL;
+}
+
+void
+persist_writer_quiet(struct persist_writer *w)
+{
+	persist_writer_flush(w);
+	pthread_mutex_lock(&w->lock);
+	while (w->collecting > 0 || w->working || !STAILQ_EMPTY(&w->jobs))
+		pthread_cond_wait(&w->idle, &w->lock);
+	pthread_mutex_unlock(&w->lock);
+	persist_writer_finished(w);
+}
+
+enum persist_status
+persist_writer_reach(struct persist_writer *w, uint64_t number, char *why, size_t size)
+{
+	enum persist_status status = PERSIST_OK;
+
+	while (persist_writer_written(w) < number && status == PERSIST_OK) {
+		if (persist_writer_failing(w, why, size))
+			status = PERSIST_FAILED;
+		usleep(500);
+	}
+	return status;
 }
 
 void
@@ -783,25 +911,10 @@ persist_writer_finished(struct persist_writer *w)
 	}
 }
 
-/* Take back a job that the thread has not begun.  Needs the lock. */
-static bool
-job_take_back(struct persist_writer *w, struct job *job)
-{
-	struct job *other;
-
-	STAILQ_FOREACH(other, &w->jobs, link)
-		if (other == job) {
-			STAILQ_REMOVE(&w->jobs, job, job, link);
-			return true;
-		}
-	return false;
-}
-
-/* Wait for a job.  One that does not begin while writing fails is taken back. */
+/* Wait for a job. */
 static enum persist_status
 job_wait(struct persist_writer *w, struct job *job, char *why, size_t size)
 {
-	struct timespec deadline = after(monotonic(), PATIENCE_MS);
 	bool ended = false;
 
 	if (job == NULL) {
@@ -814,17 +927,10 @@ job_wait(struct persist_writer *w, struct job *job, char *why, size_t size)
 
 		STAILQ_FOREACH(other, &w->ended, link)
 			ended |= other == job;
-		if (ended) {
+		if (ended)
 			STAILQ_REMOVE(&w->ended, job, job, link);
-		} else if (w->failing && is_past(deadline) && job_take_back(w, job)) {
-			job->status = PERSIST_FAILED;
-			snprintf(job->why, sizeof job->why, "%s", w->why);
-			ended = true;
-		} else {
-			struct timespec next = after(monotonic(), RETRY_MS);
-
-			pthread_cond_timedwait(&w->idle, &w->lock, &next);
-		}
+		else
+			pthread_cond_wait(&w->idle, &w->lock);
 	}
 	pthread_mutex_unlock(&w->lock);
 	enum persist_status status = job->status;
@@ -846,10 +952,9 @@ collected(struct persist_writer *w)
 enum persist_status
 persist_writer_save_now(struct persist_writer *w, const char *store, struct kvms *s, char *why, size_t size)
 {
-	struct job *job = job_new(w, store, NULL, NULL);
+	struct job *job = job_new(w, SAVE, store, NULL, NULL);
 
 	collected(w);
-
 	if (job != NULL && persist_capture(s, &job->image, why, size) != PERSIST_OK) {
 		job_free(job);
 		return PERSIST_FAILED;
@@ -861,5 +966,5 @@ enum persist_status
 persist_writer_drop(struct persist_writer *w, const char *store, char *why, size_t size)
 {
 	collected(w); /* a picture under way would come back as a snapshot of a store that is gone */
-	return job_wait(w, job_queue(w, job_new(w, store, NULL, NULL)), why, size);
+	return job_wait(w, job_queue(w, job_new(w, DROP_STORE, store, NULL, NULL)), why, size);
 }

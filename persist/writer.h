@@ -102,6 +102,9 @@ bool persist_stream_restored(struct persist_stream *stream, struct kvms *model, 
 /* The last step that was added. */
 uint64_t persist_stream_last(const struct persist_stream *stream);
 
+/* Bytes of all records that were added. */
+uint64_t persist_stream_bytes(const struct persist_stream *stream);
+
 /* The number that the next flush will have: what was added so far is written once that is. */
 uint64_t persist_writer_next(const struct persist_writer *w);
 
@@ -113,7 +116,14 @@ void persist_writer_hurry(struct persist_writer *w);
 
 /* ---- Snapshots ------------------------------------------------------------------- */
 
-/* How a snapshot ended; called by persist_writer_finished(), in the loop. */
+/*
+ * How a snapshot, or what else the thread was asked for below, ended; called by
+ * persist_writer_finished(), in the loop.  "saved" means something for a
+ * snapshot only.
+ *
+ * What has not begun two seconds after it was asked for, because the journal
+ * before it cannot be written, ends with PERSIST_FAILED.
+ */
 typedef void persist_saved(void *arg, enum persist_status status, const struct persist_snapshot *saved,
 			   const char *why);
 
@@ -126,17 +136,42 @@ typedef void persist_saved(void *arg, enum persist_status status, const struct p
  */
 bool persist_writer_save(struct persist_writer *w, const char *store, struct kvms *s, persist_saved *done, void *arg);
 
+/* The same, and the snapshot stays until somebody drops it. */
+bool persist_writer_hold(struct persist_writer *w, const char *store, struct kvms *s, persist_saved *done, void *arg);
+
+/* Have a picture written as the first snapshot of a store: takes *image, unless it fails with false. */
+bool persist_writer_save_image(struct persist_writer *w, const char *store, struct persist_image **image,
+			       persist_saved *done, void *arg);
+
+/*
+ * Forget a store: its snapshots and its journal.
+ *
+ * => needs: its stream has ended, and no snapshot of it is under way
+ * => fails with false: no memory
+ */
+bool persist_writer_forget(struct persist_writer *w, const char *store, persist_saved *done, void *arg);
+
+/* Drop one snapshot of a store, as persist_drop_snapshot() does. */
+bool persist_writer_drop_snapshot(struct persist_writer *w, const char *store, uint64_t id, persist_saved *done,
+				  void *arg);
+
 /* Call "done" of every snapshot that has ended since; call it when the descriptor is readable. */
 void persist_writer_finished(struct persist_writer *w);
+
+/* Wait until all that the thread was asked for has ended, and call "done" of it. */
+void persist_writer_quiet(struct persist_writer *w);
+
+/*
+ * Wait until the flush of that number is written.  Any thread may do so.
+ * Fails with PERSIST_FAILED and a sentence while writing fails.
+ */
+enum persist_status persist_writer_reach(struct persist_writer *w, uint64_t number, char *why, size_t size);
 
 /* Save a store and wait until it is on the disk: for its first snapshot, before anything is added to its stream. */
 enum persist_status persist_writer_save_now(struct persist_writer *w, const char *store, struct kvms *s, char *why,
 					    size_t size);
 
-/*
- * Forget a store: its snapshots and its journal.  Waits for the thread; while
- * writing fails, for two seconds at most.
- */
+/* As persist_writer_forget(), and wait for it. */
 enum persist_status persist_writer_drop(struct persist_writer *w, const char *store, char *why, size_t size);
 
 #endif /* PERSIST_WRITER_H */
