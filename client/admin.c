@@ -50,6 +50,13 @@ fact(struct facts *f, const char *name, const char *value)
 }
 
 static void
+fact_bool(struct facts *f, const char *name, bool value)
+{
+	f->is_bare[f->count] = true;
+	fact(f, name, value ? "true" : "false");
+}
+
+static void
 fact_number(struct facts *f, const char *name, uint64_t value)
 {
 	f->is_bare[f->count] = true;
@@ -313,13 +320,13 @@ kvmctl_store_list(struct kvmctl *k)
 
 /* Ask whoever is at the terminal; a script means what it says, and so does --yes. */
 static bool
-drop_is_meant(const struct kvmctl *k)
+drop_is_meant(const struct kvmctl *k, const char *what)
 {
 	char answer[8];
 
 	if (k->option[OPTION_yes] != NULL || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
 		return true;
-	fprintf(stderr, "drop store \"%s\" with its snapshots and its history? There is no way back. [y/N] ", k->argv[0]);
+	fprintf(stderr, "drop %s? There is no way back. [y/N] ", what);
 	if (fgets(answer, sizeof answer, stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y'))
 		return true;
 	fprintf(stderr, "it stays\n");
@@ -333,10 +340,12 @@ kvmctl_store_drop(struct kvmctl *k)
 	struct kvmctl_session s = { 0 };
 	struct kvmp_response response;
 	enum kvmctl_status status;
+	char what[160];
 
 	if (!needs_daemon(k))
 		return KVMCTL_USAGE;
-	if (!drop_is_meant(k))
+	snprintf(what, sizeof what, "store \"%.80s\" with its snapshots and its history", k->argv[0]);
+	if (!drop_is_meant(k, what))
 		return KVMCTL_NOT_OK;
 	status = kvmctl_session_connect(k, &s, NULL);
 	request.store.name = k->argv[0];
@@ -492,6 +501,7 @@ list_snapshot(void *arg, const struct persist_snapshot *snapshot)
 	snapshot_facts(&f, snapshot->store, snapshot->id, snapshot->step, snapshot->digest);
 	fact(&f, "taken", snapshot->taken);
 	fact(&f, "library", snapshot->library);
+	fact_bool(&f, "kept", snapshot->kept);
 	list_one(l->k, &l->table, &f, NULL);
 	return true;
 }
@@ -536,6 +546,7 @@ kvmctl_snapshot_list(struct kvmctl *k)
 		snapshot_facts(&f, snapshot->store, snapshot->id, snapshot->step, snapshot->digest);
 		fact(&f, "taken", snapshot->taken);
 		fact(&f, "library", snapshot->library);
+		fact_bool(&f, "kept", snapshot->kept);
 		list_one(k, &table, &f, NULL);
 	}
 	if (table.columns > 0)
@@ -565,6 +576,30 @@ kvmctl_snapshot_load(struct kvmctl *k)
 		status = kvmctl_session_request(&s, &request, &response);
 	if (status == KVMCTL_OK && !k->quiet)
 		show_store(k, &response.store);
+	return done(&s, status);
+}
+
+enum kvmctl_status
+kvmctl_snapshot_drop(struct kvmctl *k)
+{
+	struct kvmp_request request = { .type = KVMP_SNAPSHOT_DROP };
+	struct kvmctl_session s = { 0 };
+	struct kvmp_response response;
+	enum kvmctl_status status;
+	char what[160];
+
+	if (!needs_daemon(k))
+		return KVMCTL_USAGE;
+	if (!kvt_parse_u64(k->argv[0], strlen(k->argv[0]), &request.snapshot) || request.snapshot == 0) {
+		kvmctl_complain("'%s' is no id of a snapshot: \"kvmctl snapshot list\" shows them", k->argv[0]);
+		return KVMCTL_USAGE;
+	}
+	snprintf(what, sizeof what, "snapshot %.20s of store \"%.80s\"", k->argv[0], kvmctl_store_name(k));
+	if (!drop_is_meant(k, what))
+		return KVMCTL_NOT_OK;
+	status = kvmctl_session_connect(k, &s, kvmctl_store_name(k));
+	if (status == KVMCTL_OK)
+		status = kvmctl_session_request(&s, &request, &response);
 	return done(&s, status);
 }
 

@@ -72,6 +72,12 @@ static const struct kvmctl_command commands[] = {
 	  "it back; without one what came after the snapshot is lost.\n"
 	  "To work on a snapshot without a daemon give --embedded=FILE to any command.\n",
 	  0, 0, 1, kvmctl_snapshot_load },
+	{ "snapshot drop", "ID", "remove a snapshot of the daemon's store",
+	  "ID is that of \"snapshot list\".  Snapshots that were asked for stay until they are dropped so; the daemon thins "
+	  "out the others by itself.  One from which the journal goes on, or that alone has the store's newest state, "
+	  "stays.  On a terminal it asks first, unless --yes is given.\n"
+	  "\tkvmctl --store lab snapshot drop 12\n",
+	  OPT(yes), 1, 1, kvmctl_snapshot_drop },
 	{ "undo", "[N]", "put the daemon's store back by N steps",
 	  "Without N by one.  This is one more step: the store is then what it was, ids that will be given included, and "
 	  "its history keeps both, so that an undo can be undone.\n"

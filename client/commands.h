@@ -55,6 +55,7 @@ enum kvmctl_status kvmctl_store_drop(struct kvmctl *k);
 enum kvmctl_status kvmctl_snapshot_save(struct kvmctl *k);
 enum kvmctl_status kvmctl_snapshot_list(struct kvmctl *k);
 enum kvmctl_status kvmctl_snapshot_load(struct kvmctl *k);
+enum kvmctl_status kvmctl_snapshot_drop(struct kvmctl *k);
 enum kvmctl_status kvmctl_undo(struct kvmctl *k);
 enum kvmctl_status kvmctl_store_clone(struct kvmctl *k);
 /*

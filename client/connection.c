@@ -302,6 +302,7 @@ static const enum kvmp_response_type answer_types[KVMP_REQUEST_TYPES] = {
 	[KVMP_UNDO] = KVMP_R_STORE,
 	[KVMP_SETTLE] = KVMP_R_DONE,
 	[KVMP_STORE_CLONE] = KVMP_R_STORE,
+	[KVMP_SNAPSHOT_DROP] = KVMP_R_DONE,
 };
 
 static bool

@@ -17,6 +17,7 @@ run(const struct kvmd_options *options, struct kvmd_listener *listener)
 	kvmd_log(KVMD_INFO, "kvmstored %s listens on %s; stores: %zu; state: %s", kvms_version(), listener->path,
 		 server.stores.count, options->state_dir[0] == '\0' ? "none is kept" : options->state_dir);
 	done = kvmd_loop_run(&server, listener, options);
+	kvmd_server_rest(&server);
 	done = kvmd_state_save_all(&server.state, &server.stores) && done;
 	done = kvmd_state_close(&server.state) && done;
 	kvmd_log(KVMD_INFO, done ? "ended" : "ended, but not all is well: see above");

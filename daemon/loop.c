@@ -26,6 +26,7 @@ struct loop {
 	struct event *interrupt;
 	struct event *deadline; /* of draining */
 	struct event *writer;   /* the journal has come on; NULL if there is none */
+	struct event *tasks;    /* a worker has done its part */
 };
 
 /* ---- Connections ------------------------------------------------------------------- */
@@ -91,7 +92,17 @@ on_writer(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	kvmd_state_heard(&loop->server->state);
+	kvmd_tasks_run(loop->server);
 	kvmd_sessions_written(&loop->sessions);
+}
+
+static void
+on_tasks(evutil_socket_t fd, short what, void *arg)
+{
+	struct loop *loop = arg;
+
+	(void)fd, (void)what;
+	kvmd_tasks_run(loop->server);
 }
 
 /* Turn by turn: what one turn has done goes to the journal before the next one waits. */
@@ -201,6 +212,9 @@ loop_open(struct loop *loop)
 		if (loop->writer == NULL || event_add(loop->writer, NULL) != 0)
 			return false;
 	}
+	loop->tasks = event_new(loop->base, loop->server->tasks.event, EV_READ | EV_PERSIST, on_tasks, loop);
+	if (loop->tasks == NULL || event_add(loop->tasks, NULL) != 0)
+		return false;
 	loop->terminate = evsignal_new(loop->base, SIGTERM, on_end, loop);
 	loop->interrupt = evsignal_new(loop->base, SIGINT, on_end, loop);
 	return loop->accept != NULL && loop->accept_again != NULL && loop->deadline != NULL &&
@@ -212,7 +226,7 @@ static void
 loop_close(struct loop *loop)
 {
 	struct event *events[] = { loop->accept, loop->accept_again, loop->deadline, loop->terminate, loop->interrupt,
-				   loop->writer };
+				   loop->writer, loop->tasks };
 
 	for (size_t i = 0; i < sizeof events / sizeof events[0]; i++)
 		if (events[i] != NULL)

@@ -156,6 +156,27 @@ set_snapshot_every(struct kvmd_options *o, const char *value, const char **expec
 }
 
 static bool
+set_snapshot_bytes(struct kvmd_options *o, const char *value, const char **expected)
+{
+	static const char units[] = "KMG";
+	size_t length = strlen(value);
+	const char *unit = length > 0 ? strchr(units, value[length - 1]) : NULL;
+	unsigned shift = unit != NULL ? 10 * (unsigned)(unit - units + 1) : 0;
+	char number[32];
+
+	*expected = "a number of bytes, or one with K, M or G behind it";
+	if (length >= sizeof number)
+		return false;
+	memcpy(number, value, length + 1);
+	if (unit != NULL)
+		number[length - 1] = '\0';
+	if (!number_read(number, 0, UINT64_MAX >> shift, &o->snapshot_bytes))
+		return false;
+	o->snapshot_bytes <<= shift;
+	return true;
+}
+
+static bool
 set_max_wait(struct kvmd_options *o, const char *value, const char **expected)
 {
 	*expected = "seconds, 0 to 86400";
@@ -201,6 +222,7 @@ defaults(struct kvmd_options *o)
 		.durability = PERSIST_DURABILITY_RELAXED,
 		.sync_interval = 50,
 		.snapshot_every = 1000000,
+		.snapshot_bytes = UINT64_C(256) << 20,
 		.max_wait = 300,
 		.max_waiting = 64,
 	};

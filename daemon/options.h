@@ -23,7 +23,8 @@ struct kvmd_options {
 	unsigned keep_snapshots;
 	enum persist_durability durability;
 	unsigned sync_interval;  /* milliseconds */
-	uint64_t snapshot_every; /* steps; 0 = never by itself */
+	uint64_t snapshot_every; /* steps; 0 = not for their number */
+	uint64_t snapshot_bytes; /* of the journal; 0 = not for them */
 	unsigned max_wait;    /* seconds */
 	unsigned max_waiting; /* opens on one store */
 };

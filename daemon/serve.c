@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/call.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "trace/text.h"
@@ -70,11 +71,12 @@ kvmd_server_begin(struct kvmd_server *server, const struct kvmd_options *o)
 	snprintf(server_name, sizeof server_name, "kvmstored %s", kvms_version());
 	server->started = monotonic_seconds();
 	server->state.lock = -1;
+	server->tasks.event = -1;
 	STAILQ_INIT(&server->waits.woken);
 	server->waits.max = o->max_waiting;
 	server->waits.max_ms = UINT64_C(1000) * o->max_wait;
 	server->codec = kvmp_codec_new(0);
-	if (server->codec == NULL || !kvmd_stores_init(&server->stores, o->max_stores, o->check, o->check_every)) {
+	if (!kvmd_tasks_init(&server->tasks) || server->codec == NULL || !kvmd_stores_init(&server->stores, o->max_stores, o->check, o->check_every)) {
 		kvmd_log(KVMD_ERROR, "no memory left");
 		kvmd_server_end(server);
 		return false;
@@ -88,13 +90,25 @@ kvmd_server_begin(struct kvmd_server *server, const struct kvmd_options *o)
 }
 
 void
+kvmd_server_rest(struct kvmd_server *server)
+{
+	if (server->tasks.event < 0)
+		return;
+	kvmd_tasks_stop(server);
+	if (server->state.writer != NULL)
+		persist_writer_quiet(server->state.writer);
+}
+
+void
 kvmd_server_end(struct kvmd_server *server)
 {
 	struct kvmd_store *store;
 
 	while ((store = kvmd_store_woken(&server->waits)) != NULL)
 		kvmd_store_put(store);
+	kvmd_server_rest(server);
 	kvmd_state_close(&server->state); /* what the stores hold is written before they end */
+	kvmd_tasks_free(&server->tasks);
 	kvmd_stores_free(&server->stores);
 	kvmp_codec_free(&server->codec);
 	kvms_outcome_free(&server->outcome);
@@ -113,16 +127,8 @@ kvmd_error(struct kvmp_response *response, uint64_t id, enum kvmp_error_code cod
 	response->error.closing = closing;
 }
 
-/* One request being served. */
-struct call {
-	struct kvmd_server *server;
-	struct kvmd_client *client;
-	const struct kvmp_request *request;
-	struct kvmp_response *response;
-};
-
-static void __attribute__((format(printf, 3, 4)))
-refuse(const struct call *call, enum kvmp_error_code code, const char *format, ...)
+void
+kvmd_refuse(const struct call *call, enum kvmp_error_code code, const char *format, ...)
 {
 	struct kvmd_server *server = call->server;
 	va_list arguments;
@@ -137,7 +143,7 @@ refuse(const struct call *call, enum kvmp_error_code code, const char *format, .
 static void
 refuse_dropped(const struct call *call)
 {
-	refuse(call, KVMP_ERROR_UNKNOWN_STORE, "store \"%s\" has been dropped; use store_select to work on another",
+	kvmd_refuse(call, KVMP_ERROR_UNKNOWN_STORE, "store \"%s\" has been dropped; use store_select to work on another",
 	       call->client->store->name);
 }
 
@@ -190,7 +196,7 @@ refuse_broken(const struct call *call, const struct kvms_op *op)
 	size_t count = f->count < 8 ? f->count : 8;
 
 	broken_note(store, op);
-	refuse(call, KVMP_ERROR_STORE_BROKEN, "store \"%s\" takes no more writes: a law of the model broke (%s)",
+	kvmd_refuse(call, KVMP_ERROR_STORE_BROKEN, "store \"%s\" takes no more writes: a law of the model broke (%s)",
 	       store->name, store->broken);
 	for (size_t i = 0; i < count; i++) {
 		snprintf(server->finding_text[i], sizeof server->finding_text[i],
@@ -215,10 +221,10 @@ answered(const struct call *call, enum kvms_status status, const struct kvms_op 
 		refuse_broken(call, op);
 		return false;
 	case KVMS_INVALID:
-		refuse(call, KVMP_ERROR_INVALID, "an argument is outside its type");
+		kvmd_refuse(call, KVMP_ERROR_INVALID, "an argument is outside its type");
 		return false;
 	case KVMS_NOMEM:
-		refuse(call, KVMP_ERROR_NO_MEMORY, "the machine has no memory left for this; nothing changed");
+		kvmd_refuse(call, KVMP_ERROR_NO_MEMORY, "the machine has no memory left for this; nothing changed");
 		return false;
 	}
 	return false;
@@ -276,13 +282,26 @@ writable(const struct call *call)
 	const struct kvmd_store *store = call->client->store;
 
 	if (state->failing)
-		refuse(call, KVMP_ERROR_STATE, "store \"%s\" takes no writes for now, and nothing changed: %s",
+		kvmd_refuse(call, KVMP_ERROR_STATE, "store \"%s\" takes no writes for now, and nothing changed: %s",
 		       store->name, state->why);
 	else if (store->broken[0] != '\0' && kvms_broken(store->model)->total == 0)
-		refuse(call, KVMP_ERROR_STATE, "store \"%s\" takes no more writes: %s", store->name, store->broken);
+		kvmd_refuse(call, KVMP_ERROR_STATE, "store \"%s\" takes no more writes: %s", store->name, store->broken);
 	else
 		return true;
 	return false;
+}
+
+/* A write that must not happen yet: true, and it is held. */
+static bool
+held(const struct call *call)
+{
+	struct kvmd_store *store = call->client->store;
+
+	if (store->changing)
+		kvmd_held_add(&store->held, call->client);
+	else if (call->server->state.ahead)
+		kvmd_held_add(&call->server->tasks.ahead, call->client);
+	return call->client->held_in != NULL;
 }
 
 static void
@@ -386,11 +405,11 @@ envelope_fits(const struct call *call)
 	if (!request->detached && request->wait_ms == 0)
 		return true;
 	if (!kvmd_op_opens(&request->op))
-		refuse(call, KVMP_ERROR_INVALID, "Request: %s goes with cursor_open and cursor_open_mut only", option);
+		kvmd_refuse(call, KVMP_ERROR_INVALID, "Request: %s goes with cursor_open and cursor_open_mut only", option);
 	else if (request->dry_run)
-		refuse(call, KVMP_ERROR_INVALID, "Request: %s does not go with dry_run", option);
+		kvmd_refuse(call, KVMP_ERROR_INVALID, "Request: %s does not go with dry_run", option);
 	else if (request->wait_ms > call->server->waits.max_ms)
-		refuse(call, KVMP_ERROR_LIMIT,
+		kvmd_refuse(call, KVMP_ERROR_LIMIT,
 		       "wait_ms is %" PRIu32 ", this daemon takes at most %" PRIu64 " (--max-wait)", request->wait_ms,
 		       call->server->waits.max_ms);
 	else
@@ -407,7 +426,7 @@ wait_begin(const struct call *call, struct kvmd_wait *w, enum kvmd_way way)
 	if (answer_cycle(call, w, way))
 		return;
 	if (store->waits_count >= call->server->waits.max) {
-		refuse(call, KVMP_ERROR_LIMIT,
+		kvmd_refuse(call, KVMP_ERROR_LIMIT,
 		       "%u opens wait on store \"%s\", as many as this daemon takes (--max-waiting)",
 		       store->waits_count, store->name);
 		return;
@@ -422,7 +441,7 @@ serve_op(const struct call *call)
 	struct kvmd_wait *w = &call->client->wait;
 	enum kvmd_way way;
 
-	if (!envelope_fits(call) || (!request->dry_run && !writable(call)))
+	if (!envelope_fits(call) || (!request->dry_run && (!writable(call) || held(call))))
 		return;
 	if (!kvmd_op_opens(&request->op) || (request->wait_ms == 0 && TAILQ_EMPTY(&call->client->store->waits))) {
 		serve_step(call);
@@ -450,6 +469,8 @@ wait_finish(const struct call *call, struct kvmd_wait *w, enum kvmd_way way)
 {
 	if (call->client->store->model == NULL)
 		refuse_dropped(call);
+	else if (call->client->store->dropping)
+		kvmd_refuse(call, KVMP_ERROR_STATE, "store \"%s\" is being dropped", call->client->store->name);
 	else
 		answer_at_once(call, w, way);
 	kvmd_wait_remove(&call->server->waits, w);
@@ -490,8 +511,11 @@ kvmd_settle(struct kvmd_server *server)
 	while ((store = kvmd_store_woken(&server->waits)) != NULL) {
 		struct kvmd_wait *w, *next;
 
-		/* what is in the way of an open stands in front of it, so one pass finds all there is */
-		for (w = TAILQ_FIRST(&store->waits); w != NULL; w = next) {
+		/*
+		 * What is in the way of an open stands in front of it, so one pass finds all there is.  Of a
+		 * store that is being dropped nothing is kept any more: they wait for what comes of that.
+		 */
+		for (w = store->dropping ? NULL : TAILQ_FIRST(&store->waits); w != NULL; w = next) {
 			next = TAILQ_NEXT(w, link);
 			wait_try(server, w);
 		}
@@ -537,6 +561,10 @@ cursor_drop(struct kvmd_server *server, struct kvmd_store *store, uint64_t curso
 	struct kvms_op op;
 	enum kvms_status status;
 
+	if (store->dropping) { /* it goes with the store */
+		kvmd_owners_forget(&store->owners, cursor);
+		return;
+	}
 	kvms_op_init(&op, kvms_op_find("cursor_drop"));
 	op.arg[0] = cursor;
 	status = apply(server, store, &op, 0, NULL, &server->outcome);
@@ -570,6 +598,10 @@ kvmd_client_end(struct kvmd_server *server, struct kvmd_client *client)
 {
 	if (client->wait.queued)
 		kvmd_wait_remove(&server->waits, &client->wait);
+	if (client->task != NULL) /* it goes on without */
+		client->task->client = NULL;
+	client->task = NULL;
+	kvmd_held_remove(client);
 	for (size_t i = 0; i < server->stores.count && client->cursors > 0; i++) {
 		struct kvmd_store *store = server->stores.at[i];
 		size_t count = cursors_drop(server, store, client);
@@ -604,7 +636,7 @@ serve_translate_many(const struct call *call)
 		paddr_result = kvms_result_index(row, "paddr");
 	}
 	if (found == NULL || paddr == NULL) {
-		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
+		kvmd_refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
 		return;
 	}
 	kvms_op_init(&op, row);
@@ -614,7 +646,7 @@ serve_translate_many(const struct call *call)
 		if (!answered(call, kvms_inspect(call->client->store->model, &op, out), &op))
 			return;
 		if (out->name != 0) {
-			refuse(call, KVMP_ERROR_INVALID, "there is no table %" PRIu64, call->request->translate.table);
+			kvmd_refuse(call, KVMP_ERROR_INVALID, "there is no table %" PRIu64, call->request->translate.table);
 			return;
 		}
 		found[i] = out->field[found_result] != 0;
@@ -705,7 +737,7 @@ batch_try(const struct call *call, struct kvmp_answer *answers, size_t *done)
 		bytes += ANSWER_BYTES + out->list_count * sizeof *out->list;
 		if (!answer_keep(call->server->codec, op, out, kvms_steps(store->model), &answers[*done]) ||
 		    bytes > KVMP_RESPONSE_MAX / 2) {
-			refuse(call, KVMP_ERROR_TOO_LARGE, "the answer to the batch would be too large; nothing happened");
+			kvmd_refuse(call, KVMP_ERROR_TOO_LARGE, "the answer to the batch would be too large; nothing happened");
 			return false;
 		}
 		if (out->name != 0) {
@@ -724,7 +756,7 @@ serve_batch_atomic(const struct call *call, struct kvmp_answer *answers)
 
 	for (size_t i = 0; i < count; i++)
 		if (kvmd_op_opens(&call->request->batch.ops[i])) {
-			refuse(call, KVMP_ERROR_INVALID, "Batch: atomic does not go with %s",
+			kvmd_refuse(call, KVMP_ERROR_INVALID, "Batch: atomic does not go with %s",
 			       kvms_op_row(call->request->batch.ops[i].code)->name);
 			return;
 		}
@@ -756,10 +788,10 @@ serve_batch(const struct call *call)
 	struct kvmp_answer *answers = kvmp_codec_alloc(call->server->codec, count * sizeof *answers);
 	enum kvms_status status = KVMS_DONE;
 
-	if (!writable(call))
+	if (!writable(call) || held(call))
 		return;
 	if (answers == NULL) {
-		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
+		kvmd_refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
 		return;
 	}
 	if (call->request->batch.atomic) {
@@ -845,7 +877,7 @@ table_check(const struct call *call, uint64_t table)
 	if (!answered(call, kvms_inspect(call->client->store->model, &op, out), &op))
 		return false;
 	if (out->name != 0)
-		refuse(call, KVMP_ERROR_INVALID, "there is no table %" PRIu64, table);
+		kvmd_refuse(call, KVMP_ERROR_INVALID, "there is no table %" PRIu64, table);
 	return out->name == 0;
 }
 
@@ -859,7 +891,7 @@ serve_extents(const struct call *call)
 	};
 
 	if (runs.at == NULL) {
-		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
+		kvmd_refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
 		return;
 	}
 	if (!table_check(call, call->request->extents.table))
@@ -874,8 +906,8 @@ serve_extents(const struct call *call)
 
 /* ---- The daemon and its stores ------------------------------------------------------------------ */
 
-static void
-store_status(const struct kvmd_store *store, struct kvmp_store_status *status)
+void
+kvmd_store_status(const struct kvmd_store *store, struct kvmp_store_status *status)
 {
 	*status = (struct kvmp_store_status){
 		.name = store->name,
@@ -890,21 +922,21 @@ store_status(const struct kvmd_store *store, struct kvmp_store_status *status)
 	};
 }
 
-static void
-answer_store(const struct call *call, const struct kvmd_store *store)
+void
+kvmd_answer_store(const struct call *call, const struct kvmd_store *store)
 {
 	call->response->type = KVMP_R_STORE;
-	store_status(store, &call->response->store);
+	kvmd_store_status(store, &call->response->store);
 }
 
 /* The store by the request's name; refuses if there is none. */
-static struct kvmd_store *
-store_named(const struct call *call, const char *name)
+struct kvmd_store *
+kvmd_store_named(const struct call *call, const char *name)
 {
 	struct kvmd_store *store = kvmd_stores_find(&call->server->stores, name);
 
 	if (store == NULL)
-		refuse(call, KVMP_ERROR_UNKNOWN_STORE, "there is no store \"%s\"", name);
+		kvmd_refuse(call, KVMP_ERROR_UNKNOWN_STORE, "there is no store \"%s\"", name);
 	return store;
 }
 
@@ -939,31 +971,31 @@ serve_hello(const struct call *call)
 	struct kvmd_store *store;
 
 	if (call->client->greeted) {
-		refuse(call, KVMP_ERROR_HELLO_FIRST, "Hello comes once; use store_select to work on another store");
+		kvmd_refuse(call, KVMP_ERROR_HELLO_FIRST, "Hello comes once; use store_select to work on another store");
 		return;
 	}
 	if (hello->version != KVMP_VERSION) {
-		refuse(call, KVMP_ERROR_UNSUPPORTED, "%s speaks version %u of the protocol, the client %u", server_name,
+		kvmd_refuse(call, KVMP_ERROR_UNSUPPORTED, "%s speaks version %u of the protocol, the client %u", server_name,
 		       KVMP_VERSION, hello->version);
 		return;
 	}
 	for (size_t i = 0; i < hello->features_count; i++)
 		if (!feature_known(call->server, hello->features[i])) {
-			refuse(call, KVMP_ERROR_UNSUPPORTED, "this %s does not have the feature \"%.64s\"", server_name,
+			kvmd_refuse(call, KVMP_ERROR_UNSUPPORTED, "this %s does not have the feature \"%.64s\"", server_name,
 			       hello->features[i]);
 			return;
 		}
-	store = store_named(call, hello->store);
+	store = kvmd_store_named(call, hello->store);
 	if (store == NULL)
 		return;
 	if (status == NULL) {
-		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
+		kvmd_refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
 		return;
 	}
 	client_select(call->client, store);
 	call->client->greeted = true;
 	snprintf(call->client->name, sizeof call->client->name, "%s", hello->client);
-	store_status(store, status);
+	kvmd_store_status(store, status);
 	response->type = KVMP_R_HELLO;
 	response->hello.version = KVMP_VERSION;
 	response->hello.server = server_name;
@@ -1004,11 +1036,11 @@ serve_status(const struct call *call)
 	struct kvmp_store_status *status = kvmp_codec_alloc(server->codec, sizeof *status);
 
 	if (status == NULL) {
-		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
+		kvmd_refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
 		return;
 	}
 	if (store->model != NULL)
-		store_status(store, status);
+		kvmd_store_status(store, status);
 	call->response->type = KVMP_R_STATUS;
 	call->response->status = (struct kvmp_status){
 		.server = server_name,
@@ -1031,203 +1063,35 @@ serve_store_list(const struct call *call)
 	struct kvmp_store_status *list = kvmp_codec_alloc(call->server->codec, stores->count * sizeof *list);
 
 	if (list == NULL) {
-		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
+		kvmd_refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
 		return;
 	}
 	for (size_t i = 0; i < stores->count; i++)
-		store_status(stores->at[i], &list[i]);
+		kvmd_store_status(stores->at[i], &list[i]);
 	call->response->type = KVMP_R_STORES;
 	call->response->stores.stores = list;
 	call->response->stores.count = stores->count;
 }
 
-/* True unless the disk takes nothing; else refuses, at once and not when the writer has tried for a while. */
-static bool
-disk_writes(const struct call *call, const char *name, const char *what)
-{
-	const struct kvmd_state *state = &call->server->state;
-
-	if (state->failing)
-		refuse(call, KVMP_ERROR_STATE, "store \"%s\" is not %s: %s", name, what, state->why);
-	return !state->failing;
-}
-
-/* True if a store of that name may be added; else refuses. */
-static bool
-store_may_be_added(const struct call *call, const char *name)
-{
-	const struct kvmd_stores *stores = &call->server->stores;
-
-	if (kvmd_stores_find(stores, name) != NULL)
-		refuse(call, KVMP_ERROR_STORE_EXISTS, "there is a store \"%s\" already", name);
-	else if (stores->count == stores->max)
-		refuse(call, KVMP_ERROR_LIMIT, "there are %zu stores, as many as this daemon takes (--max-stores)",
-		       stores->count);
-	else
-		return disk_writes(call, name, "made");
-	return false;
-}
-
-/* Add and keep a new store, and answer; takes the model.  True if it is there. */
-static bool
-store_add(const struct call *call, const char *name, struct kvms *model)
-{
-	struct kvmd_stores *stores = &call->server->stores;
-	struct kvmd_store *store = kvmd_stores_add(stores, name, model);
-	char why[PERSIST_WHY];
-
-	if (store == NULL) {
-		kvms_free(&model);
-		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for a store");
-		return false;
-	}
-	if (!kvmd_state_keep(&call->server->state, store, why, sizeof why)) {
-		kvmd_stores_drop(stores, store);
-		refuse(call, KVMP_ERROR_STATE, "store \"%s\" is not made: %s", name, why);
-		return false;
-	}
-	answer_store(call, store);
-	return true;
-}
-
-static void
-serve_store_create(const struct call *call)
-{
-	const char *name = call->request->store.name;
-	struct kvms_refusal why;
-	struct kvms *model;
-
-	if (!store_may_be_added(call, name))
-		return;
-	model = kvms_new(&call->request->store.config, &why);
-	if (model == NULL) {
-		refuse(call, KVMP_ERROR_STORE_REFUSED, "%s%s%s",
-		       why.key < 0 ? "" : kvms_store_row()->args[why.key].name, why.key < 0 ? "" : ": ", why.text);
-		return;
-	}
-	if (store_add(call, name, model))
-		kvmd_log(KVMD_INFO, "created store \"%s\"", name);
-}
-
-static void
-serve_store_clone(const struct call *call)
-{
-	const char *name = call->request->clone.name;
-	struct kvmd_store *store = call->client->store;
-	bool was = call->request->clone.has_step;
-	uint64_t step = was ? call->request->clone.step : kvms_steps(store->model);
-	struct kvms *model;
-	char why[PERSIST_WHY];
-
-	if (!store_may_be_added(call, name))
-		return;
-	if (!(was ? kvmd_state_at(&call->server->state, store, step, &model, why, sizeof why)
-		  : kvmd_state_copy(store, &model, why, sizeof why))) {
-		refuse(call, KVMP_ERROR_STATE, "store \"%s\" is not made: %s", name, why);
-		return;
-	}
-	if (store_add(call, name, model))
-		kvmd_log(KVMD_INFO, "store \"%s\" begins as \"%s\" at step %" PRIu64, name, store->name, step);
-}
-
-static void
-serve_store_drop(const struct call *call)
-{
-	struct kvmd_server *server = call->server;
-	struct kvmd_store *store = store_named(call, call->request->store.name);
-	char why[PERSIST_WHY];
-
-	if (store == NULL)
-		return;
-	if (strcmp(store->name, KVMD_DEFAULT_STORE) == 0) {
-		refuse(call, KVMP_ERROR_INVALID, "store \"%s\" cannot be dropped", store->name);
-		return;
-	}
-	if (!disk_writes(call, store->name, "dropped"))
-		return;
-	if (!kvmd_state_forget(&server->state, store, why, sizeof why)) {
-		refuse(call, KVMP_ERROR_STATE, "store \"%s\" is not dropped: %s", store->name, why);
-		return;
-	}
-	kvmd_log(KVMD_INFO, "dropped store \"%s\" at step %" PRIu64 ", and its snapshots", store->name,
-		 kvms_steps(store->model));
-	kvmd_store_changed(&server->waits, store);
-	kvmd_stores_drop(&server->stores, store);
-	call->response->type = KVMP_R_DONE;
-}
-
 static void
 serve_store_select(const struct call *call)
 {
-	struct kvmd_store *store = store_named(call, call->request->store.name);
+	struct kvmd_store *store = kvmd_store_named(call, call->request->store.name);
 
 	if (store == NULL)
 		return;
 	client_select(call->client, store);
-	answer_store(call, store);
+	kvmd_answer_store(call, store);
 }
 
 static void
 serve_set_check(const struct call *call)
 {
 	kvmd_store_set_check(call->client->store, call->request->check.check, call->request->check.every);
-	answer_store(call, call->client->store);
+	kvmd_answer_store(call, call->client->store);
 }
 
 /* ---- Snapshots -------------------------------------------------------------------------------- */
-
-static void
-serve_snapshot_save(const struct call *call)
-{
-	char why[PERSIST_WHY];
-
-	if (!kvmd_state_save(&call->server->state, call->client->store, why, sizeof why)) {
-		kvmd_log_limited(KVMD_WARNING, "snapshot_save: %s", why);
-		refuse(call, KVMP_ERROR_STATE, "%s", why);
-		return;
-	}
-	answer_store(call, call->client->store);
-}
-
-static void
-serve_snapshot_load(const struct call *call)
-{
-	char why[PERSIST_WHY];
-
-	if (!kvmd_state_load(&call->server->state, call->client->store, call->request->snapshot, why, sizeof why)) {
-		kvmd_log_limited(KVMD_WARNING, "snapshot_load: %s", why);
-		refuse(call, KVMP_ERROR_STATE, "%s", why);
-		return;
-	}
-	call->server->stepped = true;
-	kvmd_store_changed(&call->server->waits, call->client->store);
-	answer_store(call, call->client->store);
-}
-
-static void
-serve_undo(const struct call *call)
-{
-	char why[PERSIST_WHY];
-
-	if (!kvmd_state_undo(&call->server->state, call->client->store, call->request->undo, why, sizeof why)) {
-		refuse(call, KVMP_ERROR_STATE, "%s", why);
-		return;
-	}
-	call->server->stepped = true;
-	kvmd_store_changed(&call->server->waits, call->client->store);
-	answer_store(call, call->client->store);
-}
-
-static void
-serve_settle(const struct call *call)
-{
-	char why[PERSIST_WHY];
-
-	if (kvmd_state_settle(&call->server->state, why, sizeof why))
-		call->response->type = KVMP_R_DONE;
-	else
-		refuse(call, KVMP_ERROR_STATE, "%s", why);
-}
 
 /* Snapshots gathered for one answer, in the codec's memory. */
 struct listing {
@@ -1266,7 +1130,7 @@ snapshot_gather(void *arg, const struct persist_snapshot *s)
 	to = &l->at[l->count];
 	*to = (struct kvmp_snapshot){
 		text_keep(l->codec, s->store),  s->id, s->step, s->digest, text_keep(l->codec, s->taken),
-		text_keep(l->codec, s->library)
+		text_keep(l->codec, s->library), s->kept
 	};
 	if (to->store == NULL || to->taken == NULL || to->library == NULL)
 		return !(l->full = true);
@@ -1281,15 +1145,15 @@ serve_snapshot_list(const struct call *call)
 	char why[PERSIST_WHY];
 
 	if (call->server->state.db == NULL) {
-		refuse(call, KVMP_ERROR_STATE, "this kvmstored keeps no snapshots; start it with --state-dir DIR");
+		kvmd_refuse(call, KVMP_ERROR_STATE, "this kvmstored keeps no snapshots; start it with --state-dir DIR");
 		return;
 	}
 	if (persist_list(call->server->state.db, snapshot_gather, &listing, why, sizeof why) != PERSIST_OK) {
-		refuse(call, KVMP_ERROR_STATE, "%s", why);
+		kvmd_refuse(call, KVMP_ERROR_STATE, "%s", why);
 		return;
 	}
 	if (listing.full) {
-		refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
+		kvmd_refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
 		return;
 	}
 	call->response->type = KVMP_R_SNAPSHOTS;
@@ -1310,20 +1174,43 @@ static const struct {
 	[KVMP_BATCH] = { serve_batch, true },
 	[KVMP_STATUS] = { serve_status, false },
 	[KVMP_STORE_LIST] = { serve_store_list, false },
-	[KVMP_STORE_CREATE] = { serve_store_create, false },
-	[KVMP_STORE_DROP] = { serve_store_drop, false },
+	[KVMP_STORE_CREATE] = { kvmd_serve_store_create, false },
+	[KVMP_STORE_DROP] = { kvmd_serve_store_drop, false },
 	[KVMP_STORE_SELECT] = { serve_store_select, false },
 	[KVMP_SET_CHECK] = { serve_set_check, true },
-	[KVMP_SNAPSHOT_SAVE] = { serve_snapshot_save, true },
+	[KVMP_SNAPSHOT_SAVE] = { kvmd_serve_snapshot_save, true },
 	[KVMP_SNAPSHOT_LIST] = { serve_snapshot_list, false },
-	[KVMP_SNAPSHOT_LOAD] = { serve_snapshot_load, true },
+	[KVMP_SNAPSHOT_LOAD] = { kvmd_serve_snapshot_load, true },
 	[KVMP_EXTENTS] = { serve_extents, true },
-	[KVMP_UNDO] = { serve_undo, true },
-	[KVMP_SETTLE] = { serve_settle, false },
-	[KVMP_STORE_CLONE] = { serve_store_clone, true },
+	[KVMP_UNDO] = { kvmd_serve_undo, true },
+	[KVMP_SETTLE] = { kvmd_serve_settle, false },
+	[KVMP_STORE_CLONE] = { kvmd_serve_store_clone, true },
+	[KVMP_SNAPSHOT_DROP] = { kvmd_serve_snapshot_drop, true },
 };
 
-bool
+/* Serve for a client that does not wait: the tasks of this one and others are waited for. */
+static void
+wait_here(const struct call *call)
+{
+	struct kvmd_client *client = call->client;
+
+	while (client->task != NULL || client->held_in != NULL) {
+		kvmd_state_flush(&call->server->state, NULL);
+		if (client->task != NULL) {
+			client->task->into = call->response;
+			usleep(200);
+		}
+		if (call->server->state.writer != NULL)
+			kvmd_state_heard(&call->server->state);
+		kvmd_tasks_run(call->server);
+		if (client->task == NULL && call->response->type == KVMP_R_NOTHING) {
+			kvmd_held_remove(client);
+			handlers[call->request->type].serve(call);
+		}
+	}
+}
+
+enum kvmd_served
 kvmd_serve(struct kvmd_server *server, struct kvmd_client *client, const struct kvmp_request *request,
 	   struct kvmp_response *response)
 {
@@ -1332,13 +1219,18 @@ kvmd_serve(struct kvmd_server *server, struct kvmd_client *client, const struct 
 	response->id = request->id;
 	response->type = KVMP_R_NOTHING;
 	if (!client->greeted && request->type != KVMP_HELLO)
-		refuse(&call, KVMP_ERROR_HELLO_FIRST, "the first request must be Hello");
+		kvmd_refuse(&call, KVMP_ERROR_HELLO_FIRST, "the first request must be Hello");
 	else if (handlers[request->type].needs_store && client->store->model == NULL)
 		refuse_dropped(&call);
 	else
 		handlers[request->type].serve(&call);
+	if (!client->patient && (client->task != NULL || client->held_in != NULL)) {
+		wait_here(&call);
+		server->requests++;
+		return KVMD_ANSWERED;
+	}
 	if (response->type == KVMP_R_NOTHING)
-		return false;
+		return client->held_in != NULL ? KVMD_HELD : KVMD_WAITS;
 	server->requests++;
-	return true;
+	return KVMD_ANSWERED;
 }

@@ -12,6 +12,7 @@
 
 #include "daemon/state.h"
 #include "daemon/stores.h"
+#include "daemon/tasks.h"
 #include "daemon/waits.h"
 #include "proto/message.h"
 
@@ -22,6 +23,7 @@ struct kvmd_server {
 	struct kvmd_stores stores;
 	struct kvmd_state state;
 	struct kvmd_waits waits;
+	struct kvmd_tasks tasks;
 	struct kvmp_codec *codec;
 	time_t started; /* monotonic seconds */
 	uint64_t requests;
@@ -50,6 +52,22 @@ struct kvmd_client {
 	 * does not wait.
 	 */
 	void (*answer)(struct kvmd_client *client, const struct kvmp_response *response);
+	/*
+	 * It takes answers later than at once also to what is not an open, and
+	 * again() tells it to make a request again that was held; that must not be
+	 * done before again() returns.  Not patient: kvmd_serve() waits for it.
+	 */
+	bool patient;
+	void (*again)(struct kvmd_client *client);
+	struct kvmd_task *task;          /* its request that is being carried out, or NULL */
+	struct kvmd_held *held_in;       /* where its request is held, or NULL */
+	TAILQ_ENTRY(kvmd_client) held;
+};
+
+enum kvmd_served {
+	KVMD_WAITS,    /* the answer goes to client->answer() */
+	KVMD_ANSWERED, /* it is in *response */
+	KVMD_HELD      /* nothing was done: make the request again when client->again() is called */
 };
 
 /*
@@ -59,19 +77,22 @@ struct kvmd_client {
  */
 bool kvmd_server_begin(struct kvmd_server *server, const struct kvmd_options *options);
 
+/* Wait until no request is being carried out any more; those that only read are given up. */
+void kvmd_server_rest(struct kvmd_server *server);
+
 /* End, with all stores.  Saves nothing. */
 void kvmd_server_end(struct kvmd_server *server);
 
 /*
  * Carry out one request.
  *
- * => gives *response, which leads into the server's memory, the codec's and
+ * => KVMD_ANSWERED: gives *response, which leads into the server's memory, the codec's and
  *    the request's; it must be encoded before the next request.  Then
  *    kvmd_settle() must be called.
- * => gives false: the request waits.  Its answer goes to client->answer(), and
- *    until then the client must not make another.
+ * => otherwise the client must not make another before it has had its answer, or
+ *    is told to make this one again
  */
-bool kvmd_serve(struct kvmd_server *server, struct kvmd_client *client, const struct kvmp_request *request,
+enum kvmd_served kvmd_serve(struct kvmd_server *server, struct kvmd_client *client, const struct kvmp_request *request,
 		struct kvmp_response *response);
 
 /* An Error as response. */

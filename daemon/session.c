@@ -20,6 +20,8 @@
 #define DRAIN_READS 256u           /* reads of one session at the end: 16 MiB */
 #define KEEP_SPARE (1024u * 1024)  /* bytes of a spare buffer that are kept */
 #define LOOK_MS 1000u              /* how often a waiting client that will send no more is looked after */
+#define FAR_MS 3600000u            /* as far as the clock of a wait is set */
+#define FOREVER UINT64_MAX
 
 struct kvmd_session {
 	TAILQ_ENTRY(kvmd_session) link;
@@ -207,6 +209,8 @@ wait_watch(struct kvmd_session *s)
 	uint64_t now = monotonic_ms(), left = s->until > now ? s->until - now : 0;
 	struct timeval timeout;
 
+	if (left > FAR_MS)
+		left = FAR_MS;
 	if (s->sent_all && left > LOOK_MS)
 		left = LOOK_MS;
 	timeout = (struct timeval){ (time_t)(left / 1000), (suseconds_t)(left % 1000 * 1000) };
@@ -248,12 +252,13 @@ on_closed(evutil_socket_t fd, short what, void *arg)
 		wait_watch(s);
 }
 
+/* Begin to wait: for "ms", or with FOREVER until it is told. */
 static void
-wait_begin(struct kvmd_session *s, uint32_t ms)
+wait_begin(struct kvmd_session *s, uint64_t ms)
 {
 	s->waiting = true;
 	s->sent_all = false;
-	s->until = monotonic_ms() + ms + 1; /* the clock is cut to milliseconds: not too early */
+	s->until = ms == FOREVER ? FOREVER : monotonic_ms() + ms + 1; /* the clock is cut to milliseconds: not too early */
 	if (s->closed == NULL)
 		s->closed = event_new(s->all->base, s->fd, EV_CLOSED, on_closed, s);
 	if (s->closed != NULL)
@@ -261,15 +266,16 @@ wait_begin(struct kvmd_session *s, uint32_t ms)
 	wait_watch(s);
 }
 
-/* The answer to what it waited for. */
-static void
-on_answer(struct kvmd_client *client, const struct kvmp_response *response)
+static struct kvmd_session *
+session_of(struct kvmd_client *client)
 {
-	struct kvmd_session *s =
-	    (struct kvmd_session *)(void *)((char *)client - offsetof(struct kvmd_session, client));
+	return (struct kvmd_session *)(void *)((char *)client - offsetof(struct kvmd_session, client));
+}
 
-	lend(&s->out, &s->all->spare_out);
-	respond(s, response);
+/* It waits no longer. */
+static void
+wait_end(struct kvmd_session *s)
+{
 	s->waiting = false;
 	s->resumed = true;
 	event_del(s->idle);
@@ -279,9 +285,28 @@ on_answer(struct kvmd_client *client, const struct kvmp_response *response)
 	event_add(s->writable, NULL);
 }
 
+/* The answer to what it waited for. */
+static void
+on_answer(struct kvmd_client *client, const struct kvmp_response *response)
+{
+	struct kvmd_session *s = session_of(client);
+
+	lend(&s->out, &s->all->spare_out);
+	respond(s, response);
+	wait_end(s);
+}
+
+/* The request that was held may be made again: it is still the first in the input. */
+static void
+on_again(struct kvmd_client *client)
+{
+	wait_end(session_of(client));
+}
+
 /* ---- Input ------------------------------------------------------------------------------ */
 
-static void
+/* False: it stays in the input, and the session waits. */
+static bool
 serve_frame(struct kvmd_session *s, const uint8_t *message, size_t size)
 {
 	struct kvmd_server *server = s->all->server;
@@ -291,11 +316,14 @@ serve_frame(struct kvmd_session *s, const uint8_t *message, size_t size)
 
 	server->stepped = false;
 	if (kvmp_request_decode(server->codec, message, size, &request, &why)) {
-		if (kvmd_serve(server, &s->client, &request, &response))
+		enum kvmd_served served = kvmd_serve(server, &s->client, &request, &response);
+
+		if (served == KVMD_ANSWERED)
 			respond(s, &response);
 		else
-			wait_begin(s, request.wait_ms);
+			wait_begin(s, s->client.wait.queued ? request.wait_ms : FOREVER);
 		kvmd_settle(server);
+		return served != KVMD_HELD;
 	} else if (why.code == KVMP_ERROR_MALFORMED) {
 		refuse(s, why.id, why.code, why.text);
 	} else {
@@ -303,6 +331,7 @@ serve_frame(struct kvmd_session *s, const uint8_t *message, size_t size)
 		kvmd_error(&response, why.id, why.code, why.text, false);
 		respond(s, &response);
 	}
+	return true;
 }
 
 /* Serve whole frames while the output has room. */
@@ -328,8 +357,8 @@ serve_frames(struct kvmd_session *s)
 			refuse(s, 0, KVMP_ERROR_MALFORMED, text);
 			break;
 		case KVMP_FRAME_WHOLE:
-			serve_frame(s, at + KVMP_FRAME_HEADER, size);
-			kvmp_buffer_take(&s->in, KVMP_FRAME_HEADER + size);
+			if (serve_frame(s, at + KVMP_FRAME_HEADER, size))
+				kvmp_buffer_take(&s->in, KVMP_FRAME_HEADER + size);
 			break;
 		}
 	}
@@ -472,13 +501,13 @@ static void
 drain(struct kvmd_session *s)
 {
 	work(s);
-	for (unsigned i = 0; i < DRAIN_READS && !s->paused && !s->finishing && !s->lost; i++) {
+	for (unsigned i = 0; i < DRAIN_READS && !s->paused && !s->finishing && !s->waiting && !s->lost; i++) {
 		if (read_some(s) <= 0)
 			break;
 		lend(&s->out, &s->all->spare_out);
 		work(s);
 	}
-	if (!s->paused && !s->finishing)
+	if (!s->paused && !s->finishing && !s->waiting)
 		input_ended(s);
 }
 
@@ -560,6 +589,8 @@ kvmd_session_begin(struct kvmd_sessions *all, int fd)
 	}
 	s->all = all;
 	s->client.answer = on_answer;
+	s->client.again = on_again;
+	s->client.patient = true;
 	s->number = s->client.number = ++all->serial;
 	s->fd = fd;
 	s->readable = event_new(all->base, fd, EV_READ | EV_PERSIST, on_readable, s);

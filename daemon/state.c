@@ -14,6 +14,7 @@
 #include "daemon/lock.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
+#include "daemon/tasks.h"
 #include "proto/address.h"
 
 #define LOCK_NAME "kvmstored.lock"
@@ -84,7 +85,8 @@ kvmd_state_open(struct kvmd_state *state, const struct kvmd_options *o)
 				      .lock = -1,
 				      .durability = o->durability,
 				      .interval = o->sync_interval,
-				      .snapshot_every = o->snapshot_every };
+				      .snapshot_every = o->snapshot_every,
+				      .snapshot_bytes = o->snapshot_bytes };
 	if (state->dir == NULL) {
 		kvmd_log(KVMD_WARNING, "no --state-dir: what the stores hold is lost when kvmstored ends");
 		return true;
@@ -131,12 +133,23 @@ kvmd_state_close(struct kvmd_state *state)
 
 /* ---- Loading ------------------------------------------------------------------------ */
 
-static void
-saved(struct kvmd_store *store, const struct persist_snapshot *snapshot)
+void
+kvmd_state_is_saved(struct kvmd_store *store, const struct persist_snapshot *snapshot)
 {
 	store->saved = true;
+	store->saved_id = snapshot->id;
 	store->saved_step = snapshot->step;
 	store->saved_digest = snapshot->digest;
+}
+
+/* To come to the store's present state a start repeats so much. */
+static void
+repeat_from_here(struct kvmd_store *store, uint64_t steps, uint64_t bytes)
+{
+	store->repeat = steps;
+	store->repeat_bytes = bytes;
+	store->from = kvms_steps(store->model);
+	store->from_bytes = store->journal == NULL ? 0 : persist_stream_bytes(store->journal);
 }
 
 /* Names found while listing; each comes with its newest snapshot first. */
@@ -244,8 +257,8 @@ loaded_check(struct kvms *model, const char *name)
 	return false;
 }
 
-static bool
-store_begin(struct kvmd_state *state, struct kvmd_store *store)
+bool
+kvmd_state_journal(struct kvmd_state *state, struct kvmd_store *store)
 {
 	if (state->durability == PERSIST_DURABILITY_OFF)
 		return true;
@@ -284,12 +297,13 @@ store_load(struct kvmd_state *state, struct kvmd_stores *stores, const char *nam
 		kvmd_log(KVMD_ERROR, "cannot load store \"%s\": no memory left", name);
 		return false;
 	}
-	saved(store, &rebuilt.snapshot);
+	kvmd_state_is_saved(store, &rebuilt.snapshot);
 	rebuilt_note(state, name, model, &rebuilt);
-	if (!store_begin(state, store)) {
+	if (!kvmd_state_journal(state, store)) {
 		kvmd_log(KVMD_ERROR, "cannot load store \"%s\": no memory left", name);
 		return false;
 	}
+	repeat_from_here(store, rebuilt.replayed, rebuilt.bytes);
 	return true;
 }
 
@@ -316,12 +330,18 @@ kvmd_state_load_all(struct kvmd_state *state, struct kvmd_stores *stores)
 
 #define NOT_KEPT "this kvmstored keeps nothing; start it with --state-dir DIR"
 
-static bool
-no_state(const struct kvmd_state *state, char *why, size_t size)
+bool
+kvmd_state_none(const struct kvmd_state *state, char *why, size_t size)
 {
 	if (state->db == NULL)
 		snprintf(why, size, NOT_KEPT);
 	return state->db == NULL;
+}
+
+bool
+kvmd_state_keeps(const struct kvmd_state *state)
+{
+	return state->db != NULL && state->durability != PERSIST_DURABILITY_OFF;
 }
 
 /* Save on the spot; the writer has all that came before. */
@@ -333,7 +353,7 @@ save_now(struct kvmd_state *state, struct kvmd_store *store, char *why, size_t s
 
 	if (persist_writer_save_now(state->writer, store->name, store->model, why, size) != PERSIST_OK)
 		return false;
-	saved(store, &snapshot);
+	kvmd_state_is_saved(store, &snapshot);
 	kvmd_log(KVMD_INFO, "saved store \"%s\": step %" PRIu64 ", digest 0x%016" PRIx64, store->name, snapshot.step,
 		 snapshot.digest);
 	return true;
@@ -342,29 +362,17 @@ save_now(struct kvmd_state *state, struct kvmd_store *store, char *why, size_t s
 bool
 kvmd_state_keep(struct kvmd_state *state, struct kvmd_store *store, char *why, size_t size)
 {
-	if (state->db == NULL || state->durability == PERSIST_DURABILITY_OFF)
+	if (!kvmd_state_keeps(state))
 		return true;
 	if (!save_now(state, store, why, size))
 		return false;
-	if (!store_begin(state, store)) {
-		(void)persist_writer_drop(state->writer, store->name, why, size); /* it must not come back at the next start */
+	if (!kvmd_state_journal(state, store)) {
+		/* it must not come back at the next start */
+		(void)persist_writer_drop(state->writer, store->name, why, size);
 		snprintf(why, size, "no memory left for a journal");
 		return false;
 	}
 	return true;
-}
-
-bool
-kvmd_state_save(struct kvmd_state *state, struct kvmd_store *store, char *why, size_t size)
-{
-	if (no_state(state, why, size))
-		return false;
-	if (store->broken[0] != '\0') {
-		snprintf(why, size, "store \"%s\" is not saved, because a law broke (%s); its last snapshot stays",
-			 store->name, store->broken);
-		return false;
-	}
-	return save_now(state, store, why, size);
 }
 
 bool
@@ -382,7 +390,12 @@ kvmd_state_save_all(struct kvmd_state *state, struct kvmd_stores *stores)
 		    store->saved_digest == kvms_digest(store->model)) {
 			kvmd_log(KVMD_INFO, "store \"%s\" is as it was saved: step %" PRIu64 ", digest 0x%016" PRIx64,
 				 store->name, store->saved_step, store->saved_digest);
-		} else if (!kvmd_state_save(state, store, why, sizeof why)) {
+		} else if (store->broken[0] != '\0') {
+			kvmd_log(KVMD_ERROR,
+				 "store \"%s\", step %" PRIu64 ": not saved, because a law broke (%s); its last snapshot stays",
+				 store->name, kvms_steps(store->model), store->broken);
+			done = false;
+		} else if (!save_now(state, store, why, sizeof why)) {
 			kvmd_log(KVMD_ERROR, "store \"%s\", step %" PRIu64 ": not saved: %s", store->name,
 				 kvms_steps(store->model), why);
 			done = false;
@@ -391,104 +404,84 @@ kvmd_state_save_all(struct kvmd_state *state, struct kvmd_stores *stores)
 	return done;
 }
 
-bool
-kvmd_state_forget(struct kvmd_state *state, struct kvmd_store *store, char *why, size_t size)
-{
-	enum persist_status status;
-	bool kept = store->journal != NULL;
+/* ---- Snapshots ------------------------------------------------------------------------- */
 
-	if (state->db == NULL)
-		return true;
-	persist_stream_free(&store->journal);
-	status = persist_writer_drop(state->writer, store->name, why, size);
-	if (status == PERSIST_OK || status == PERSIST_ABSENT)
-		return true;
-	if (kept && !store_begin(state, store))
-		snprintf(store->broken, sizeof store->broken, "its journal was lost, for lack of memory");
-	return false;
+bool
+kvmd_state_save(struct kvmd_state *state, struct kvmd_store *store, bool hold, persist_saved *done, void *arg)
+{
+	store->saving_bytes = store->journal == NULL ? 0 : persist_stream_bytes(store->journal);
+	store->saving = hold ? persist_writer_hold(state->writer, store->name, store->model, done, arg)
+			     : persist_writer_save(state->writer, store->name, store->model, done, arg);
+	return store->saving;
+}
+
+void
+kvmd_state_saved(struct kvmd_store *store, enum persist_status status, const struct persist_snapshot *snapshot,
+		 const char *why)
+{
+	store->saving = false;
+	if (status != PERSIST_OK) {
+		kvmd_log(KVMD_WARNING, "store \"%s\": no snapshot: %s", store->name, why);
+		return;
+	}
+	if (!store->saved || store->saved_step <= snapshot->step)
+		kvmd_state_is_saved(store, snapshot);
+	/* else: it was put back meanwhile to a state that this one does not lead to */
+	if (store->from <= snapshot->step) {
+		store->repeat = store->repeat_bytes = 0;
+		store->from = snapshot->step;
+		store->from_bytes = store->saving_bytes;
+	}
+	kvmd_log(KVMD_INFO, "saved store \"%s\": step %" PRIu64 ", digest 0x%016" PRIx64, store->name, snapshot->step,
+		 snapshot->digest);
+}
+
+void
+kvmd_state_dropped(struct kvmd_state *state, struct kvmd_store *store, uint64_t id)
+{
+	kvmd_log(KVMD_INFO, "store \"%s\": dropped snapshot %" PRIu64, store->name, id);
+	if (store->saved_id != 0 && store->saved_id != id)
+		return;
+	/* how much a start would repeat now is not known: one more is due */
+	store->saved = false;
+	store->saved_id = 0;
+	store->repeat = state->snapshot_every;
+	store->repeat_bytes = state->snapshot_bytes;
+	store->save_after = 0;
 }
 
 /* ---- Going back ------------------------------------------------------------------------ */
 
-/* Put a store into the state it had behind "step", which is in "model". */
-static bool
-put_back(struct kvmd_store *store, struct kvms *model, uint64_t step, char *why, size_t size)
+bool
+kvmd_state_put_back(struct kvmd_state *state, struct kvmd_store *store, struct kvms *model, uint64_t step,
+		    uint64_t repeat, uint64_t bytes, char *why, size_t size)
 {
-	if (store->journal != NULL) {
-		if (persist_stream_last(store->journal) != kvms_steps(store->model)) {
-			kvms_free(&model);
-			snprintf(why, size, "%s; start kvmstored again", store->broken);
-			return false;
-		}
-		kvms_set_steps(model, kvms_steps(store->model) + 1);
-		if (!persist_stream_restored(store->journal, model, step)) {
-			kvms_free(&model);
-			snprintf(why, size, "no memory left");
-			return false;
-		}
+	if (store->journal != NULL && persist_stream_last(store->journal) != kvms_steps(store->model)) {
+		kvms_free(&model);
+		snprintf(why, size, "%s; start kvmstored again", store->broken);
+		return false;
+	}
+	/* also without a journal: with one later on, a number must not mean two states */
+	kvms_set_steps(model, kvms_steps(store->model) + 1);
+	if (store->journal != NULL && !persist_stream_restored(store->journal, model, step)) {
+		kvms_free(&model);
+		snprintf(why, size, "no memory left");
+		return false;
 	}
 	/* not flushed here: its answer waits for the number of the next flush, which must hold it */
 	kvmd_store_replace(store, model);
+	/* the snapshot it was made from may be one that goes before long: then this is as good as a guess */
+	repeat_from_here(store, repeat, bytes);
+	if (store->saving) {
+		store->repeat = state->snapshot_every;
+		store->save_after = 0;
+	}
 	kvmd_log(KVMD_INFO, "store \"%s\" put back to step %" PRIu64 ", digest 0x%016" PRIx64, store->name, step,
 		 kvms_digest(model));
 	return true;
 }
 
-bool
-kvmd_state_load(struct kvmd_state *state, struct kvmd_store *store, uint64_t id, char *why, size_t size)
-{
-	struct persist_snapshot snapshot;
-	struct kvms *model;
-
-	if (no_state(state, why, size) || !kvmd_state_settle(state, why, size))
-		return false;
-	if (persist_load(state->db, store->name, id, &model, &snapshot, why, size) != PERSIST_OK ||
-	    !put_back(store, model, snapshot.step, why, size))
-		return false;
-	if (store->journal == NULL)
-		saved(store, &snapshot);
-	return true;
-}
-
-bool
-kvmd_state_at(struct kvmd_state *state, struct kvmd_store *store, uint64_t step, struct kvms **model, char *why,
-	      size_t size)
-{
-	if (no_state(state, why, size))
-		return false;
-	if (store->journal == NULL) {
-		snprintf(why, size, "this kvmstored keeps no journal (--durability off)");
-		return false;
-	}
-	return kvmd_state_settle(state, why, size) &&
-	       persist_rebuild(state->db, store->name, step, NULL, NULL, model, NULL, why, size) == PERSIST_OK;
-}
-
-bool
-kvmd_state_copy(struct kvmd_store *store, struct kvms **model, char *why, size_t size)
-{
-	return persist_copy(store->model, model, why, size) == PERSIST_OK;
-}
-
-bool
-kvmd_state_undo(struct kvmd_state *state, struct kvmd_store *store, uint64_t steps, char *why, size_t size)
-{
-	uint64_t now = kvms_steps(store->model);
-	struct kvms *model;
-
-	if (steps == 0 || steps > now) {
-		snprintf(why, size, "store \"%s\" has made %" PRIu64 " steps; undo takes 1 to that many", store->name,
-			 now);
-		return false;
-	}
-	if (!kvmd_state_at(state, store, now - steps, &model, why, size))
-		return false;
-	return put_back(store, model, now - steps, why, size);
-}
-
 /* ---- Steps ----------------------------------------------------------------------------- */
-
-#define AHEAD_BYTES (64u << 20) /* the loop waits for the disk when it is so far ahead */
 
 bool
 kvmd_state_step(struct kvmd_state *state, struct kvmd_store *store, uint64_t connection, const struct kvms_op *op,
@@ -511,16 +504,22 @@ on_saved(void *arg, enum persist_status status, const struct persist_snapshot *s
 {
 	struct kvmd_store *store = arg;
 
-	store->saving = false;
-	if (status == PERSIST_OK) {
-		if (!store->saved || store->saved_step < snapshot->step)
-			saved(store, snapshot);
-		kvmd_log(KVMD_INFO, "saved store \"%s\": step %" PRIu64 ", digest 0x%016" PRIx64, store->name,
-			 snapshot->step, snapshot->digest);
-	} else {
-		kvmd_log(KVMD_WARNING, "store \"%s\": no snapshot: %s", store->name, why);
-	}
+	kvmd_state_saved(store, status, snapshot, why);
+	kvmd_held_again(&store->held);
 	kvmd_store_put(store);
+}
+
+/* True if a start would repeat as much as it may. */
+static bool
+is_due(const struct kvmd_state *state, const struct kvmd_store *store)
+{
+	uint64_t steps = store->repeat + (kvms_steps(store->model) - store->from);
+	uint64_t bytes = store->journal == NULL
+			     ? 0
+			     : store->repeat_bytes + (persist_stream_bytes(store->journal) - store->from_bytes);
+
+	return (state->snapshot_every > 0 && steps >= state->snapshot_every) ||
+	       (state->snapshot_bytes > 0 && bytes >= state->snapshot_bytes);
 }
 
 /* Begin a snapshot of every store that has gone far enough since its last. */
@@ -529,20 +528,21 @@ snapshots_due(struct kvmd_state *state, struct kvmd_stores *stores)
 {
 	for (size_t i = 0; i < stores->count; i++) {
 		struct kvmd_store *store = stores->at[i];
-		uint64_t from = store->saved ? store->saved_step : 0;
+		uint64_t now = kvms_steps(store->model);
 
-		if (store->saving || store->broken[0] != '\0' || kvms_steps(store->model) < store->save_after ||
-		    kvms_steps(store->model) - from < state->snapshot_every)
+		if (store->saving || store->dropping || store->broken[0] != '\0' || now < store->save_after ||
+		    !is_due(state, store))
 			continue;
-		store->save_after = kvms_steps(store->model) + state->snapshot_every / 10 + 1;
-		if (!persist_writer_save(state->writer, store->name, store->model, on_saved, kvmd_store_get(store))) {
+		store->save_after = now + (now - store->from) / 10 + 1;
+		if (!kvmd_state_save(state, store, false, on_saved, kvmd_store_get(store))) {
 			kvmd_store_put(store);
 			kvmd_log_limited(KVMD_WARNING, "store \"%s\": no snapshot: no memory left", store->name);
-			continue;
 		}
-		store->saving = true;
 	}
 }
+
+#define AHEAD_BYTES (64u << 20) /* with so much to be written no more is taken ... */
+#define AGAIN_BYTES (32u << 20) /* until it is no more than this */
 
 void
 kvmd_state_flush(struct kvmd_state *state, struct kvmd_stores *stores)
@@ -550,36 +550,19 @@ kvmd_state_flush(struct kvmd_state *state, struct kvmd_stores *stores)
 	if (state->writer == NULL)
 		return;
 	persist_writer_flush(state->writer);
-	if (stores != NULL && state->snapshot_every > 0)
+	if (stores != NULL)
 		snapshots_due(state, stores);
-	while (!state->failing && persist_writer_waiting(state->writer) > AHEAD_BYTES) {
-		usleep(1000);
-		state->failing = persist_writer_failing(state->writer, state->why, sizeof state->why);
-	}
+	if (!state->ahead)
+		state->ahead = persist_writer_waiting(state->writer) > AHEAD_BYTES;
 }
 
-#define SETTLE_MS 5000u
-
-bool
-kvmd_state_settle(struct kvmd_state *state, char *why, size_t size)
+uint64_t
+kvmd_state_hurry(struct kvmd_state *state)
 {
-	uint64_t number;
-
 	if (state->writer == NULL)
-		return true;
+		return 0;
 	persist_writer_hurry(state->writer);
-	number = persist_writer_next(state->writer) - 1;
-	for (unsigned ms = 0; persist_writer_written(state->writer) < number; ms++) {
-		if (persist_writer_failing(state->writer, why, size))
-			return false;
-		if (ms == SETTLE_MS) {
-			snprintf(why, size, "the disk is too slow: not all is written after %u seconds",
-				 SETTLE_MS / 1000);
-			return false;
-		}
-		usleep(1000);
-	}
-	return true;
+	return persist_writer_next(state->writer) - 1;
 }
 
 uint64_t
@@ -609,6 +592,7 @@ kvmd_state_heard(struct kvmd_state *state)
 
 	persist_writer_heard(state->writer);
 	persist_writer_finished(state->writer);
+	state->ahead = state->ahead && persist_writer_waiting(state->writer) > AGAIN_BYTES;
 	state->failing = persist_writer_failing(state->writer, state->why, sizeof state->why);
 	if (state->failing && !failed)
 		kvmd_log(KVMD_ERROR, "no store takes writes until this is mended: %s", state->why);

@@ -26,7 +26,9 @@ struct kvmd_state {
 	struct persist_writer *writer;
 	enum persist_durability durability;
 	unsigned interval;       /* milliseconds, with PERSIST_DURABILITY_RELAXED */
-	uint64_t snapshot_every; /* steps; 0 = only when asked, and at the end */
+	uint64_t snapshot_every; /* steps; 0 = not for their number */
+	uint64_t snapshot_bytes; /* of the journal; 0 = not for them */
+	bool ahead;              /* so much is to be written that no writes are taken until it is less */
 	bool failing;            /* the writer cannot write: no store takes writes */
 	char why[PERSIST_WHY];   /* if so, why */
 };
@@ -48,35 +50,53 @@ bool kvmd_state_close(struct kvmd_state *state);
  */
 bool kvmd_state_load_all(struct kvmd_state *state, struct kvmd_stores *stores);
 
-/*
- * Save one store as its newest snapshot.
- *
- * => fails with false and a sentence in "why"; earlier snapshots are intact
- */
-bool kvmd_state_save(struct kvmd_state *state, struct kvmd_store *store, char *why, size_t size);
+/* True, and why, if there is no state directory. */
+bool kvmd_state_none(const struct kvmd_state *state, char *why, size_t size);
 
-/* Save every store that changed since it was saved.  Fails with false, having logged what is not saved. */
+/* True if a new store has to be on the disk before it is there: there is a directory, and journals are kept. */
+bool kvmd_state_keeps(const struct kvmd_state *state);
+
+/* Save every store that changed since it was saved, and wait.  Fails with false, having logged what is not saved. */
 bool kvmd_state_save_all(struct kvmd_state *state, struct kvmd_stores *stores);
 
 /*
- * Keep a new store from now on: its first snapshot is on the disk when this
- * returns.  Fails with false and a sentence in "why".
+ * Keep a new store from now on, as a start does, and wait: its first snapshot
+ * is on the disk when this returns.  Fails with false and a sentence in "why".
  */
 bool kvmd_state_keep(struct kvmd_state *state, struct kvmd_store *store, char *why, size_t size);
 
-/* Put a store back to snapshot "id" of it, 0 = the newest: a step of its history. */
-bool kvmd_state_load(struct kvmd_state *state, struct kvmd_store *store, uint64_t id, char *why, size_t size);
+/* Begin the journal of a store whose state is on the disk.  False: no memory. */
+bool kvmd_state_journal(struct kvmd_state *state, struct kvmd_store *store);
 
-/* The state of a store behind "step" of its history, or as it is now; the caller owns *model. */
-bool kvmd_state_at(struct kvmd_state *state, struct kvmd_store *store, uint64_t step, struct kvms **model, char *why,
-		   size_t size);
-bool kvmd_state_copy(struct kvmd_store *store, struct kvms **model, char *why, size_t size);
+/*
+ * Begin to save a store as it is now.
+ *
+ * => needs: not store->saving, which is set
+ * => hold: the snapshot stays until it is dropped
+ * => done: calls kvmd_state_saved() first
+ * => fails with false: no memory
+ */
+bool kvmd_state_save(struct kvmd_state *state, struct kvmd_store *store, bool hold, persist_saved *done, void *arg);
 
-/* Put a store back by "steps" of its steps: one more step.  Fails with false and a sentence. */
-bool kvmd_state_undo(struct kvmd_state *state, struct kvmd_store *store, uint64_t steps, char *why, size_t size);
+/* A snapshot of the store has ended so. */
+void kvmd_state_saved(struct kvmd_store *store, enum persist_status status, const struct persist_snapshot *snapshot,
+		      const char *why);
 
-/* Forget the snapshots and the journal of a store that is about to be dropped. */
-bool kvmd_state_forget(struct kvmd_state *state, struct kvmd_store *store, char *why, size_t size);
+/* Note that "snapshot" is the newest of the store. */
+void kvmd_state_is_saved(struct kvmd_store *store, const struct persist_snapshot *snapshot);
+
+/* A snapshot of the store has been dropped. */
+void kvmd_state_dropped(struct kvmd_state *state, struct kvmd_store *store, uint64_t id);
+
+/*
+ * Put a store into the state it had behind "step", which is in "model": one
+ * more step.  "repeat" and "bytes" say what a start would repeat to get there.
+ *
+ * => takes the model
+ * => fails with false and a sentence in "why"
+ */
+bool kvmd_state_put_back(struct kvmd_state *state, struct kvmd_store *store, struct kvms *model, uint64_t step,
+			 uint64_t repeat, uint64_t bytes, char *why, size_t size);
 
 /* ---- Steps ------------------------------------------------------------------------ */
 
@@ -90,8 +110,8 @@ bool kvmd_state_step(struct kvmd_state *state, struct kvmd_store *store, uint64_
 /* Hand over what the stores have done, and begin the snapshots that are due.  Cheap if there is nothing. */
 void kvmd_state_flush(struct kvmd_state *state, struct kvmd_stores *stores);
 
-/* Wait until everything is on the disk; false and a sentence if that fails or takes long. */
-bool kvmd_state_settle(struct kvmd_state *state, char *why, size_t size);
+/* Have everything written without waiting for the interval; gives the number that kvmd_state_written() will come to. */
+uint64_t kvmd_state_hurry(struct kvmd_state *state);
 
 /*
  * The number that an answer has to wait for if its steps were just noted, 0 if

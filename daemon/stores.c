@@ -54,6 +54,7 @@ kvmd_stores_add(struct kvmd_stores *s, const char *name, struct kvms *model)
 	store->model = model;
 	store->references = 1; /* the list's */
 	TAILQ_INIT(&store->waits);
+	TAILQ_INIT(&store->held);
 	kvmd_store_set_check(store, s->check, s->check_every);
 	memmove(s->at + i + 1, s->at + i, (s->count - i) * sizeof(*s->at));
 	s->at[i] = store;
@@ -102,7 +103,7 @@ kvmd_store_put(struct kvmd_store *store)
 {
 	if (store == NULL || --store->references > 0)
 		return;
-	assert(TAILQ_EMPTY(&store->waits));
+	assert(TAILQ_EMPTY(&store->waits) && TAILQ_EMPTY(&store->held));
 	kvmd_owners_free(&store->owners);
 	free(store);
 }

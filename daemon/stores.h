@@ -20,6 +20,7 @@
 #define KVMD_DEFAULT_STORE "default"
 
 TAILQ_HEAD(kvmd_wait_queue, kvmd_wait);
+TAILQ_HEAD(kvmd_held, kvmd_client); /* whose next request cannot be looked at yet (daemon/tasks.h) */
 
 struct persist_stream;
 
@@ -33,9 +34,17 @@ struct kvmd_store {
 	bool saved;
 	uint64_t saved_step; /* of the newest snapshot, if saved */
 	uint64_t saved_digest;
+	uint64_t saved_id;              /* 0: not known */
 	bool saving;                    /* one is being written */
+	uint64_t saving_bytes;          /* bytes of its journal when that began */
 	uint64_t save_after;            /* one that failed is not tried again before this step */
 	struct persist_stream *journal; /* NULL: none is kept */
+	/* what a start repeats: so much up to step "from", when its journal had "from_bytes", and what came since */
+	uint64_t repeat, repeat_bytes, from, from_bytes;
+	bool changing;         /* another state is on its way, or its end: no writes meanwhile */
+	bool dropping;         /* its end is */
+	unsigned reading;      /* requests that read its past */
+	struct kvmd_held held; /* clients that wait for one of these to end */
 	struct kvmd_owners owners;    /* of its cursors */
 	struct kvmd_wait_queue waits; /* opens that wait; see daemon/waits.h */
 	unsigned waits_count;

@@ -280,6 +280,7 @@ struct replay {
 	persist_progress *progress;
 	void *arg;
 	uint64_t done, total;
+	uint64_t bytes; /* of the records applied */
 };
 
 /* Say what was to happen at the next step of "s" and what did. */
@@ -377,6 +378,7 @@ group_replay(void *arg, const struct persist_group *g)
 		p->status = persist_step_replay(p->db, g->store, p->s, &p->record, p->scratch, p->r->why, p->r->size);
 		if (p->status != PERSIST_OK)
 			return false;
+		p->bytes += used;
 		if (++p->done % PROGRESS_EVERY == 0 && p->progress != NULL)
 			p->progress(p->arg, p->done, p->total);
 	}
@@ -516,6 +518,7 @@ persist_rebuild(struct persist *db, const char *store, uint64_t step, persist_pr
 		kvms_set_check(*s, KVMS_CHECK_OFF, 1);
 		status = plan_run(&p, store, &plan);
 		rebuilt->replayed = p.done;
+		rebuilt->bytes = p.bytes;
 		persist_record_free(&p.record);
 		persist_bytes_free(&p.scratch[0]);
 		persist_bytes_free(&p.scratch[1]);

@@ -83,6 +83,7 @@ typedef void persist_progress(void *arg, uint64_t done, uint64_t total);
 struct persist_rebuilt {
 	struct persist_snapshot snapshot; /* where it began */
 	uint64_t replayed;                /* steps applied since */
+	uint64_t bytes;                   /* their records take */
 	uint64_t last;                    /* last step that the journal knows */
 	unsigned aside;                   /* snapshots that could not be loaded and were passed over */
 	uint64_t aside_id[PERSIST_ASIDE]; /* the first of them */

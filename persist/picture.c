@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "persist/image.h"
+
 #define PATIENCE_MS 120000u /* then the child is taken for stuck */
 
 struct persist_picture {
@@ -140,8 +142,9 @@ child(struct kvms *s, int file, pid_t parent)
 }
 
 enum persist_status
-persist_picture_begin(struct kvms *s, struct persist_picture **picture, const struct report *r)
+persist_picture_begin(struct kvms *s, struct persist_picture **picture, char *why, size_t size)
 {
+	const struct report report = { why, size }, *r = &report;
 	struct persist_picture *p = calloc(1, sizeof *p);
 	pid_t self = getpid();
 
@@ -170,8 +173,9 @@ persist_picture_begin(struct kvms *s, struct persist_picture **picture, const st
 }
 
 enum persist_status
-persist_picture_end(struct persist_picture **picture, struct persist_image **image, const struct report *r)
+persist_picture_end(struct persist_picture **picture, struct persist_image **image, char *why, size_t size)
 {
+	const struct report report = { why, size }, *r = &report;
 	struct persist_picture *p = *picture;
 	int status = -1;
 

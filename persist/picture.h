@@ -11,7 +11,7 @@
 #ifndef PERSIST_PICTURE_H
 #define PERSIST_PICTURE_H
 
-#include "persist/image.h"
+#include "persist/snapshot.h"
 
 struct persist_picture; /* opaque: one under way */
 
@@ -21,7 +21,7 @@ struct persist_picture; /* opaque: one under way */
  * => gives *picture, ended by persist_picture_end()
  * => fails with PERSIST_FAILED: no process or memory
  */
-enum persist_status persist_picture_begin(struct kvms *s, struct persist_picture **picture, const struct report *r);
+enum persist_status persist_picture_begin(struct kvms *s, struct persist_picture **picture, char *why, size_t size);
 
 /*
  * Wait for a picture.  Any thread may do so.
@@ -29,7 +29,7 @@ enum persist_status persist_picture_begin(struct kvms *s, struct persist_picture
  * => takes *picture
  * => gives *image, or fails with PERSIST_FAILED
  */
-enum persist_status persist_picture_end(struct persist_picture **picture, struct persist_image **image,
-					const struct report *r);
+enum persist_status persist_picture_end(struct persist_picture **picture, struct persist_image **image, char *why,
+					size_t size);
 
 #endif /* PERSIST_PICTURE_H */

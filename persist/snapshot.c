@@ -581,6 +581,13 @@ persist_drop_snapshot(struct persist *db, const char *name, uint64_t id, char *w
 }
 
 enum persist_status
+persist_build(const struct persist_image *image, struct kvms **s, char *why, size_t size)
+{
+	*s = NULL;
+	return persist_image_build(image, s, &(struct report){ why, size });
+}
+
+enum persist_status
 persist_copy(struct kvms *s, struct kvms **copy, char *why, size_t size)
 {
 	const struct report r = { why, size };
@@ -835,6 +842,12 @@ persist_open(const char *dir, unsigned flags, struct persist **db, char *why, si
 	enum persist_status status = state_open(dir, path, flags, db, &r);
 	free(path);
 	return status;
+}
+
+enum persist_status
+persist_again(const struct persist *db, struct persist **again, char *why, size_t size)
+{
+	return persist_db_again(db, again, &(struct report){ why, size });
 }
 
 /* ---- A snapshot file -------------------------------------------------------------------------------- */

@@ -70,6 +70,9 @@ struct persist; /* opaque: an open kvmstore.db */
  */
 enum persist_status persist_open(const char *dir, unsigned flags, struct persist **db, char *why, size_t size);
 
+/* One more connection to a database that is open for writing, for another thread; ended by persist_close(). */
+enum persist_status persist_again(const struct persist *db, struct persist **again, char *why, size_t size);
+
 /* End an open database: takes it and sets the caller's pointer to NULL.  NULL is fine. */
 void persist_close(struct persist **db);
 
@@ -148,6 +151,9 @@ enum persist_status persist_capture(struct kvms *s, struct persist_image **image
 
 /* End a picture: takes it and sets the caller's pointer to NULL.  NULL is fine. */
 void persist_image_free(struct persist_image **image);
+
+/* A store in the state of a picture, which the caller owns; its checks are those of a new store. */
+enum persist_status persist_build(const struct persist_image *image, struct kvms **s, char *why, size_t size);
 
 /* A second store in the same state, which the caller owns; its checks are those of a new store. */
 enum persist_status persist_copy(struct kvms *s, struct kvms **copy, char *why, size_t size);

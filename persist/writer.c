@@ -774,9 +774,8 @@ collect(void *arg)
 {
 	struct job *job = arg;
 	struct persist_writer *w = job->writer;
-	const struct report r = { job->why, sizeof job->why };
 
-	job->status = persist_picture_end(&job->picture, &job->image, &r);
+	job->status = persist_picture_end(&job->picture, &job->image, job->why, sizeof job->why);
 	pthread_mutex_lock(&w->lock);
 	w->collecting--;
 	if (job->status == PERSIST_OK) {
@@ -793,9 +792,7 @@ collect(void *arg)
 static bool
 picture_begin(struct persist_writer *w, struct job *job, struct kvms *s)
 {
-	const struct report r = { job->why, sizeof job->why };
-
-	if (persist_picture_begin(s, &job->picture, &r) != PERSIST_OK)
+	if (persist_picture_begin(s, &job->picture, job->why, sizeof job->why) != PERSIST_OK)
 		return false;
 	pthread_mutex_lock(&w->lock);
 	w->collecting++;

@@ -48,6 +48,7 @@ enum kvmp_request_type {
 	KVMP_UNDO,
 	KVMP_SETTLE,
 	KVMP_STORE_CLONE,
+	KVMP_SNAPSHOT_DROP,
 	KVMP_REQUEST_TYPES
 };
 
@@ -124,7 +125,7 @@ struct kvmp_request {
 			enum kvms_check check;
 			uint64_t every;
 		} check;
-		uint64_t snapshot; /* load: its id, 0 = newest */
+		uint64_t snapshot; /* load: its id, 0 = newest; drop: its id */
 		uint64_t undo;     /* steps */
 		struct {
 			const char *name;
@@ -173,6 +174,7 @@ struct kvmp_snapshot {
 	uint64_t digest;
 	const char *taken;
 	const char *library;
+	bool kept; /* until it is dropped */
 };
 
 /*

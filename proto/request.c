@@ -26,6 +26,7 @@ static const Kvmstore__Request__BodyCase body_of[KVMP_REQUEST_TYPES] = {
 	[KVMP_UNDO] = KVMSTORE__REQUEST__BODY_UNDO,
 	[KVMP_SETTLE] = KVMSTORE__REQUEST__BODY_SETTLE,
 	[KVMP_STORE_CLONE] = KVMSTORE__REQUEST__BODY_STORE_CLONE,
+	[KVMP_SNAPSHOT_DROP] = KVMSTORE__REQUEST__BODY_SNAPSHOT_DROP,
 };
 
 /* The type of a request that has a body. */
@@ -212,6 +213,14 @@ read_snapshot_load(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp
 }
 
 static bool
+read_snapshot_drop(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_request *out, struct kvmp_refusal *why)
+{
+	(void)c, (void)why;
+	out->snapshot = m->snapshot_drop->id;
+	return true;
+}
+
+static bool
 read_undo(struct kvmp_codec *c, const Kvmstore__Request *m, struct kvmp_request *out, struct kvmp_refusal *why)
 {
 	(void)c, (void)why;
@@ -248,6 +257,7 @@ static reader *const readers[KVMP_REQUEST_TYPES] = {
 	[KVMP_SNAPSHOT_LIST] = read_nothing, [KVMP_SNAPSHOT_LOAD] = read_snapshot_load,
 	[KVMP_EXTENTS] = read_extents,       [KVMP_UNDO] = read_undo,
 	[KVMP_SETTLE] = read_nothing,        [KVMP_STORE_CLONE] = read_store_clone,
+	[KVMP_SNAPSHOT_DROP] = read_snapshot_drop,
 };
 
 bool
@@ -440,6 +450,18 @@ write_snapshot_load(struct kvmp_arena *arena, const struct kvmp_request *r)
 }
 
 static ProtobufCMessage *
+write_snapshot_drop(struct kvmp_arena *arena, const struct kvmp_request *r)
+{
+	Kvmstore__SnapshotDrop *m = body_new(arena, &kvmstore__snapshot_drop__descriptor);
+
+	if (m == NULL)
+		return NULL;
+	m->has_id = 1;
+	m->id = r->snapshot;
+	return &m->base;
+}
+
+static ProtobufCMessage *
 write_undo(struct kvmp_arena *arena, const struct kvmp_request *r)
 {
 	Kvmstore__Undo *m = body_new(arena, &kvmstore__undo__descriptor);
@@ -501,6 +523,7 @@ static const struct {
 	[KVMP_UNDO] = { write_undo, NULL },
 	[KVMP_SETTLE] = { NULL, &kvmstore__settle__descriptor },
 	[KVMP_STORE_CLONE] = { write_store_clone, NULL },
+	[KVMP_SNAPSHOT_DROP] = { write_snapshot_drop, NULL },
 };
 
 enum kvmp_encoded

@@ -243,6 +243,8 @@ snapshot_write(struct kvmp_arena *arena, const struct kvmp_snapshot *s)
 	m->id = s->id;
 	m->step = s->step;
 	m->digest = s->digest;
+	m->has_kept = 1;
+	m->kept = s->kept;
 	return m;
 }
 
@@ -561,6 +563,7 @@ read_snapshots(struct kvmp_codec *c, const Kvmstore__Response *m, struct kvmp_re
 			.digest = s->digest,
 			.taken = or_empty(s->taken),
 			.library = or_empty(s->library),
+			.kept = s->kept != 0,
 		};
 	}
 	out->snapshots.snapshots = snapshots;

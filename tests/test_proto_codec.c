@@ -601,7 +601,7 @@ Test(codec, other_responses_read_back)
 	static const char *const findings[] = { "slot.rc_legal: object 0x1", "second" };
 	static const uint8_t found[] = { 1, 0, 1 };
 	static const uint64_t paddr[] = { 4096, 0, UINT64_MAX };
-	static const struct kvmp_snapshot snapshots[] = { { "default", 4, 5, 6, "2024-05-17T09:30:00Z", "0.1.0" } };
+	static const struct kvmp_snapshot snapshots[] = { { "default", 4, 5, 6, "2024-05-17T09:30:00Z", "0.1.0", true } };
 	static const struct kvms_extent runs[] = { { 0, 0x1000, 0x2000, 3, 1, 0x40003, true },
 						   { 0, 1, 2, 3, 2, 5, false } };
 	struct kvmp_answer answers[2] = { { .row = kvms_op_find("frame_drop") },
@@ -630,6 +630,7 @@ Test(codec, other_responses_read_back)
 	cr_assert(kvmp_response_decode(codec, message(), message_size(), &out, &why), "%s", why.text);
 	cr_assert(out.snapshots.count == 1 && out.snapshots.snapshots[0].digest == 6);
 	cr_assert_str_eq(out.snapshots.snapshots[0].taken, "2024-05-17T09:30:00Z");
+	cr_assert(out.snapshots.snapshots[0].kept);
 
 	r = (struct kvmp_response){ .type = KVMP_R_EXTENTS, .extents = { runs, 2, true, 0x9000 } };
 	encode_response(&r);
