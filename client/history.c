@@ -290,6 +290,10 @@ put_annotations(struct kvt_buffer *b, const struct persist_step *step)
 void
 kvmctl_put_step(struct kvt_buffer *b, const struct persist_step *step)
 {
+	if (step->unrecorded != 0) {
+		kvt_putf(b, "# steps %" PRIu64 " to %" PRIu64 " were not recorded", step->unrecorded, step->number);
+		return;
+	}
 	if (step->op == NULL) {
 		kvt_putf(b, "# the state behind step %" PRIu64 " was put back", step->restored);
 		put_annotations(b, step);
@@ -306,6 +310,10 @@ kvmctl_put_step(struct kvt_buffer *b, const struct persist_step *step)
 void
 kvmctl_json_step(struct kvt_buffer *b, const struct persist_step *step)
 {
+	if (step->unrecorded != 0) {
+		kvt_putf(b, "{\"step\":%" PRIu64 ",\"unrecorded_from\":%" PRIu64, step->number, step->unrecorded);
+		return;
+	}
 	kvt_putf(b, "{\"step\":%" PRIu64 ",\"time\":\"", step->number);
 	kvmctl_put_time(b, step->time);
 	kvt_putc(b, '"');

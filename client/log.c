@@ -230,6 +230,13 @@ walk(struct log *l, struct persist_travel *t)
 
 		if (status != KVMCTL_OK || !more)
 			return status;
+		if (l->trace && step.unrecorded != 0) {
+			kvmctl_complain("steps %" PRIu64 " to %" PRIu64
+					" were not recorded: a trace begins behind them, with --from %" PRIu64
+					", or ends before, with --to %" PRIu64,
+					step.unrecorded, step.number, step.number + 1, step.unrecorded - 1);
+			return KVMCTL_USAGE;
+		}
 		if (fits(l, persist_travel_store(t), &step))
 			tell(l, &step);
 		else

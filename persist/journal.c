@@ -235,6 +235,32 @@ plan_add(struct plan *p, uint64_t from, uint64_t to)
 	"SELECT first, restored FROM journal WHERE store = ?1 AND first <= ?2 AND restored IS NOT NULL AND ?3 > 0"     \
 	" ORDER BY first DESC LIMIT 1"
 
+/* Where the gap that ?2 lies in ends: the sound snapshot before the next group, or the newest if there is none. */
+#define GAP_ENDS                                                                                                       \
+	"SELECT step, id FROM snapshot WHERE store = ?1 AND step >= ?2 AND ?3 > 0"                                     \
+	" AND id NOT IN (SELECT snapshot FROM aside) AND id NOT IN (SELECT snapshot FROM unfinished)"                  \
+	" AND step = coalesce((SELECT min(first) - 1 FROM journal WHERE store = ?1 AND first > ?2),"                   \
+	" (SELECT max(step) FROM snapshot WHERE store = ?1 AND id NOT IN (SELECT snapshot FROM aside)"                 \
+	" AND id NOT IN (SELECT snapshot FROM unfinished))) ORDER BY id DESC LIMIT 1"
+
+#define GROUP_BEFORE "SELECT last, first FROM journal WHERE store = ?1 AND first <= ?2 AND ?3 > 0 ORDER BY first DESC LIMIT 1"
+
+enum persist_status
+persist_journal_gap(struct persist *db, const char *store, uint64_t step, struct persist_gap *gap, bool *found,
+		    char *why, size_t size)
+{
+	const struct report r = { why, size };
+	uint64_t unused, before = 0;
+	bool any = false;
+
+	enum persist_status status = ask(db, GAP_ENDS, store, step, 1, &gap->last, &unused, found, &r);
+	if (status == PERSIST_OK && *found)
+		status = ask(db, GROUP_BEFORE, store, step, 1, &before, &unused, &any, &r);
+	gap->first = any ? before + 1 : step;
+	*found = *found && gap->first <= step;
+	return status;
+}
+
 /* Plan how to come to "step", with snapshots of lower id than "below". */
 static enum persist_status
 plan_make(struct persist *db, const char *store, uint64_t step, uint64_t below, struct plan *p,
@@ -403,6 +429,27 @@ restore_check(void *arg, const struct persist_group *g)
 	return false;
 }
 
+/* There is no next step: say why. */
+static enum persist_status
+steps_missing(const struct replay *p, const char *store)
+{
+	struct persist_gap gap;
+	bool found;
+
+	enum persist_status status =
+	    persist_journal_gap(p->db, store, kvms_steps(p->s) + 1, &gap, &found, p->r->why, p->r->size);
+	if (status != PERSIST_OK)
+		return status;
+	if (found)
+		return persist_report(p->r, PERSIST_ABSENT,
+				      "%s: steps %" PRIu64 " to %" PRIu64 " of store \"%s\" were not recorded, because it "
+				      "was kept without a journal then (durability off); the states behind steps %" PRIu64
+				      " and %" PRIu64 " are there",
+				      p->db->name, gap.first, gap.last, store, gap.first - 1, gap.last);
+	return persist_report(p->r, PERSIST_ABSENT, "%s: the journal of store \"%s\" ends at step %" PRIu64, p->db->name,
+			      store, kvms_steps(p->s));
+}
+
 static enum persist_status
 plan_run(struct replay *p, const char *store, const struct plan *plan)
 {
@@ -425,9 +472,7 @@ plan_run(struct replay *p, const char *store, const struct plan *plan)
 		if (status != PERSIST_OK)
 			return persist_report(p->r, status, "%s", why);
 		if (p->status == PERSIST_OK && kvms_steps(p->s) != at->to)
-			return persist_report(p->r, PERSIST_ABSENT,
-					      "%s: the journal of store \"%s\" ends at step %" PRIu64, p->db->name,
-					      store, kvms_steps(p->s));
+			return steps_missing(p, store);
 	}
 	return p->status;
 }

@@ -8,8 +8,9 @@
  * earlier step again.  Step numbers grow by one in either case and are never
  * used twice, so "the state at step N" is one state.
  *
- * Law: groups of a store have no gap and are never changed; the digest of each
- * is that of the state behind it.  What is rebuilt from snapshots and groups
+ * Law: groups of a store are never changed, and have no gap but where the store
+ * was kept without a journal: each gap ends with a snapshot, from which the
+ * journal goes on.  The digest of each is that of the state behind it.  What is rebuilt from snapshots and groups
  * has every group's digest, or is refused with the step and both digests.
  */
 #ifndef PERSIST_JOURNAL_H
@@ -60,6 +61,18 @@ enum persist_status persist_journal_visit(struct persist *db, const char *store,
 enum persist_status persist_journal_restored(struct persist *db, const char *store, uint64_t before, uint64_t *step,
 					     uint64_t *target, bool *found, char *why, size_t size);
 
+/* Steps that were not recorded, because the store was kept without a journal. */
+struct persist_gap {
+	uint64_t first, last; /* behind the last of them there is a snapshot */
+};
+
+/*
+ * Look whether "step", which the journal of "store" does not have, is in a gap
+ * that a snapshot ends, and not missing for another reason.
+ */
+enum persist_status persist_journal_gap(struct persist *db, const char *store, uint64_t step, struct persist_gap *gap,
+					bool *found, char *why, size_t size);
+
 /*
  * Apply a recorded step to "s".
  *
@@ -97,7 +110,8 @@ struct persist_rebuilt {
  * => step: PERSIST_NO_STEP = the newest
  * => progress: NULL = none
  * => gives *s, which the caller owns, numbered "step", with its checks off
- * => fails with PERSIST_ABSENT (no such store, or a step that has not been yet)
+ * => fails with PERSIST_ABSENT (no such store, a step that has not been yet, or
+ *    one that was not recorded)
  *    or PERSIST_REFUSED (the journal and the model disagree: "why" names the step)
  * => O(state + steps since the snapshot)
  */

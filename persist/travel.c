@@ -149,11 +149,13 @@ piece_read(struct persist_travel *t, const struct report *r)
 	return PERSIST_OK;
 }
 
-/* The group that holds the next step is at hand. */
+/* The group that holds the next step is at hand, or *is_gap: there is none because it was not recorded. */
 static enum persist_status
-group_find(struct persist_travel *t, const struct report *r)
+group_find(struct persist_travel *t, struct persist_gap *gap, bool *is_gap, const struct report *r)
 {
 	struct piece *p = &t->piece;
+
+	*is_gap = false;
 
 	while (p->at < p->count && p->group[p->at].last <= t->position) {
 		if (++p->at < p->count)
@@ -167,6 +169,10 @@ group_find(struct persist_travel *t, const struct report *r)
 	}
 	if (p->count > 0 && p->group[p->at].first <= t->position + 1)
 		return PERSIST_OK;
+	enum persist_status status =
+	    persist_journal_gap(t->db, t->store, t->position + 1, gap, is_gap, r->why, r->size);
+	if (status != PERSIST_OK || *is_gap)
+		return status;
 	p->at = 0;
 	return persist_db_damaged(t->db, r, "the journal of store \"%s\" has no step %" PRIu64, t->store,
 				  t->position + 1);
@@ -232,6 +238,26 @@ step_make(struct persist_travel *t, const struct persist_group *g, struct persis
 	return status;
 }
 
+/* Pass over steps that were not recorded. */
+static enum persist_status
+gap_pass(struct persist_travel *t, const struct persist_gap *gap, struct persist_step *step, const struct report *r)
+{
+	struct kvms *s;
+
+	*step = (struct persist_step){ .number = gap->last < t->to ? gap->last : t->to,
+				       .restored = PERSIST_NO_STEP,
+				       .unrecorded = t->position + 1 };
+	if (t->s == NULL)
+		return PERSIST_OK;
+	enum persist_status status =
+	    persist_rebuild(t->db, t->store, step->number, NULL, NULL, &s, NULL, r->why, r->size);
+	if (status != PERSIST_OK)
+		return status;
+	kvms_free(&t->s);
+	t->s = s;
+	return PERSIST_OK;
+}
+
 enum persist_status
 persist_travel_next(struct persist_travel *t, struct persist_step *step, char *why, size_t size)
 {
@@ -239,14 +265,17 @@ persist_travel_next(struct persist_travel *t, struct persist_step *step, char *w
 
 	if (t->position >= t->to)
 		return PERSIST_ABSENT;
-	enum persist_status status = group_find(t, &r);
+	struct persist_gap gap;
+	bool is_gap;
+
+	enum persist_status status = group_find(t, &gap, &is_gap, &r);
 	const struct persist_group *g = &t->piece.group[t->piece.at];
 	if (status == PERSIST_OK)
-		status = step_make(t, g, step, &r);
-	if (status == PERSIST_OK && t->s != NULL && step->number == g->last)
+		status = is_gap ? gap_pass(t, &gap, step, &r) : step_make(t, g, step, &r);
+	if (status == PERSIST_OK && !is_gap && t->s != NULL && step->number == g->last)
 		status = persist_group_check(t->db, g, t->s, why, size);
 	if (status == PERSIST_OK)
-		t->position++;
+		t->position = step->number;
 	else
 		t->to = 0; /* no step comes any more */
 	return status;

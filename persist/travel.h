@@ -40,7 +40,8 @@ struct persist_step {
 	uint64_t time;            /* microseconds since 1970 */
 	uint64_t connection;      /* which one asked; 0: the daemon itself */
 	uint64_t restored;        /* step whose state was put back, or PERSIST_NO_STEP */
-	const struct kvms_op *op; /* NULL: a state was put back */
+	uint64_t unrecorded;      /* 0, or: the steps from this one to "number" were not recorded */
+	const struct kvms_op *op; /* NULL: a state was put back, or the step was not recorded */
 	struct kvms_outcome *out; /* what it answered */
 };
 
@@ -66,6 +67,9 @@ struct kvms *persist_travel_store(struct persist_travel *t);
 
 /*
  * Go one step on.
+ *
+ * Steps that were not recorded (struct persist_gap) come as one, and the state
+ * behind them is that of the snapshot that ends the gap.
  *
  * => gives PERSIST_OK and *step; PERSIST_ABSENT, without a sentence, behind the last
  * => fails with PERSIST_REFUSED (the journal is damaged, or the model
