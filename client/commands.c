@@ -232,6 +232,23 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl trace coverage tests/traces/*.kvt\n"
 	  "\tkvmctl trace coverage --quiet --fail-under 80 corpus/*.kvt\n",
 	  OPT(output) | OPT(fail_under), 1, INT_MAX, kvmctl_trace_coverage },
+	{ "trace shrink", "FILE", "the shortest trace that still fails in the same way",
+	  "Takes operations out, then makes what is left small and plain: numbers, addresses, lists, the configuration.  "
+	  "Needs no daemon: every try runs in this process on a fresh store.  What names something that is gone goes "
+	  "too; ids are numbered anew; the outcomes are those of what is left.\n"
+	  "What failing means: a recorded outcome that is not the model's (--while-diverges), a law that breaks "
+	  "(--while-law-breaks), or what a command says (--while).  It must be the same failure: the same operation, and "
+	  "the same names of outcomes, the same field, or the same law.\n"
+	  "Without --recorder nobody is asked again what the kernel would do: what the model gives, where the two "
+	  "differ, stays as it is, and so does what was recorded; of the operations before it those stay that the "
+	  "model needs for that.  With --recorder the command plays each try to the kernel, and so finds the "
+	  "operations that make the kernel go wrong.\n"
+	  "SIGINT ends the search; what there is by then is written.  Exit status 1 if FILE does not fail.\n"
+	  "\tkvmctl trace shrink bad.kvt --while-diverges -o small.kvt\n"
+	  "\tkvmctl trace shrink bad.kvt --while-diverges --recorder './kernel --play {}'\n"
+	  "\tkvmctl trace shrink bad.kvt --while './still-fails {}'\n",
+	  OPT(output) | OPT(while) | OPT(while_diverges) | OPT(while_law_breaks) | OPT(recorder), 1, 1,
+	  kvmctl_trace_shrink },
 	{ "help", "[TOPIC]", "explain a command, operation, request, outcome, law",
 	  "Topics beside those names: ops, requests, outcomes, laws, types, options.\n", OPT(markdown), 0, 3,
 	  kvmctl_help },
