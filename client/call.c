@@ -148,12 +148,20 @@ finish(enum kvmctl_status status)
 	return status == KVMCTL_OK ? KVMCTL_UNREADABLE : status;
 }
 
+/* Something that a reader of a file should know. */
+static void
+warn(const char *sentence)
+{
+	kvmctl_complain("warning: %s", sentence);
+}
+
 int
 kvmctl_main(int argc, char **argv)
 {
 	struct kvmctl k;
 	enum kvmctl_status status;
 
+	kvt_input_tell(warn);
 	status = kvmctl_options_parse(&k, argc, argv);
 	if (status == KVMCTL_OK)
 		status = finish(call(&k));

@@ -249,6 +249,16 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl trace shrink bad.kvt --while './still-fails {}'\n",
 	  OPT(output) | OPT(while) | OPT(while_diverges) | OPT(while_law_breaks) | OPT(recorder), 1, 1,
 	  kvmctl_trace_shrink },
+	{ "trace convert", "FROM TO", "a trace as text, or in the binary form",
+	  "TO is binary if its name ends in .kvtb or with --binary, else text in canonical form; FROM is what its first bytes "
+	  "say, whatever its name.  Nothing is lost either way: comments, annotations, expectations and gaps are kept.  - "
+	  "is standard input or output.\n"
+	  "With --from and --to only those operations, counted from 1, and what stands behind them; a gap line stands for "
+	  "what is missing in front.  In a binary trace that piece is found without reading what comes before.\n"
+	  "A binary trace that its writer did not end is read up to its last whole frame.\n"
+	  "\tkvmctl trace convert recorded.kvt recorded.kvtb\n"
+	  "\tkvmctl trace convert --from 1000000 --to 1000020 recorded.kvtb -\n",
+	  OPT(binary) | OPT(from) | OPT(to), 2, 2, kvmctl_trace_convert },
 	{ "help", "[TOPIC]", "explain a command, operation, request, outcome, law",
 	  "Topics beside those names: ops, requests, outcomes, laws, types, options.\n", OPT(markdown), 0, 3,
 	  kvmctl_help },

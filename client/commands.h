@@ -75,6 +75,8 @@ enum kvmctl_status kvmctl_trace_policy(struct kvmctl *k);
 enum kvmctl_status kvmctl_trace_stat(struct kvmctl *k);
 /* client/shrink.c */
 enum kvmctl_status kvmctl_trace_shrink(struct kvmctl *k);
+/* client/convert.c */
+enum kvmctl_status kvmctl_trace_convert(struct kvmctl *k);
 /* client/log.c */
 enum kvmctl_status kvmctl_at(struct kvmctl *k);
 enum kvmctl_status kvmctl_log(struct kvmctl *k);

@@ -1,5 +1,7 @@
 #include "trace/input.h"
 
+#include "trace/binary.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -24,6 +26,7 @@ struct kvt_input {
 	bool seekable;        /* from its beginning: it can be read twice */
 	const uint8_t *bytes; /* memory: what is left of it */
 	size_t bytes_left;
+	const uint8_t *memory; /* all of it */
 	bool compressed;
 	lzma_stream decoder;
 	lzma_ret status; /* other than LZMA_OK: the decoder has ended so */
@@ -38,7 +41,13 @@ struct kvt_input {
 	uint64_t lines;
 	bool failed;
 	char error[512];
+
+	struct kvt_binary *binary; /* a binary trace: text[] holds bytes of it */
+	struct kvt_buffer line;    /* of it as text */
+	bool told;
 };
+
+static void (*teller)(const char *sentence);
 
 static const uint8_t xz_magic[6] = { 0xfd, '7', 'z', 'X', 'Z', 0 };
 
@@ -252,10 +261,148 @@ input_new(const char *name)
 	return in;
 }
 
+/* ---- Binary traces ---------------------------------------------------------- */
+
+static ssize_t
+binary_read(void *arg, void *to, size_t size)
+{
+	struct kvt_input *in = arg;
+	size_t waiting = in->end - in->begin;
+	ssize_t n;
+
+	if (waiting > 0) {
+		n = (ssize_t)(waiting < size ? waiting : size);
+		memcpy(to, in->text + in->begin, (size_t)n);
+		in->begin += (size_t)n;
+		return n;
+	}
+	if (in->text_end || in->failed)
+		return in->failed ? -1 : 0;
+	n = in->compressed ? read_decoded(in, to, size) : read_raw(in, to, size);
+	in->text_end = n <= 0;
+	return n;
+}
+
+static bool
+binary_seek(void *arg, uint64_t offset)
+{
+	struct kvt_input *in = arg;
+
+	in->begin = in->end = 0;
+	in->raw_end = in->text_end = false;
+	in->raw_done = offset;
+	if (in->memory != NULL) {
+		in->bytes = in->memory + offset;
+		in->bytes_left = (size_t)(in->raw_total - offset);
+		return true;
+	}
+	if (lseek(in->fd, (off_t)offset, SEEK_SET) >= 0)
+		return true;
+	fail(in, strerror(errno));
+	return false;
+}
+
+/* Is it a binary trace?  No more is read than tells. */
+static bool
+start_binary(struct kvt_input *in)
+{
+	static const uint8_t skippable[4] = { 0x50, 0x2a, 0x4d, 0x18 }, zstd[4] = { 0x28, 0xb5, 0x2f, 0xfd };
+	struct kvt_binary_source source = { .read = binary_read, .arg = in };
+	char what[150];
+	size_t have;
+
+	if (in->compressed)
+		(void)fill(in);
+	while ((have = in->end - in->begin) < KVT_BINARY_HEAD &&
+	       memcmp(in->text + in->begin, skippable, have < 4 ? have : 4) == 0 && have > 0 && fill(in))
+		;
+	if (in->failed)
+		return false;
+	if (have >= 4 && memcmp(in->text + in->begin, zstd, 4) == 0) {
+		fail(in, "byte 0: zstd data that is no binary trace: unpack it with \"zstd -d\"");
+		return false;
+	}
+	if (have < KVT_BINARY_HEAD || !kvt_is_binary(in->text + in->begin, have)) {
+		if (have < 4 || memcmp(in->text + in->begin, skippable, 4) != 0)
+			return true;
+		fail(in, have < KVT_BINARY_HEAD ? "byte 0: a binary trace that is cut off in its first 16 bytes"
+						: "byte 0: zstd data that is no binary trace");
+		return false;
+	}
+	if (in->seekable && !in->compressed && in->raw_total > 0) {
+		source.seek = binary_seek;
+		source.size = in->raw_total;
+	}
+	in->begin += KVT_BINARY_HEAD;
+	in->binary = kvt_binary_new(&source, in->text + in->begin - KVT_BINARY_HEAD, what, sizeof what);
+	if (in->binary == NULL)
+		fail(in, what);
+	return in->binary != NULL;
+}
+
+struct kvt_binary *
+kvt_input_binary(struct kvt_input *in)
+{
+	return in->binary;
+}
+
+void
+kvt_input_tell(void (*tell)(const char *sentence))
+{
+	teller = tell;
+}
+
+void
+kvt_input_took(struct kvt_input *in, unsigned status)
+{
+	const char *note = kvt_binary_note(in->binary);
+	char sentence[700];
+
+	in->lines = kvt_binary_lines(in->binary);
+	if (status == KVT_BINARY_FAILED && !in->failed)
+		fail(in, kvt_binary_error(in->binary));
+	if (status != KVT_BINARY_END || note[0] == '\0' || in->told || teller == NULL)
+		return;
+	in->told = true;
+	snprintf(sentence, sizeof sentence, "%.300s: %s", in->name, note);
+	teller(sentence);
+}
+
+/* The next line of a binary trace, as text. */
+static ssize_t
+binary_line(struct kvt_input *in, char **text)
+{
+	struct kvt_line line;
+	struct kvt_span span;
+	enum kvt_binary_status status = in->failed ? KVT_BINARY_FAILED : kvt_binary_next(in->binary, &line, &span);
+
+	if (!in->failed)
+		kvt_input_took(in, status);
+	if (status == KVT_BINARY_END)
+		return -1;
+	if (status == KVT_BINARY_FAILED)
+		return -2;
+	kvt_buffer_reset(&in->line);
+	if (status == KVT_BINARY_TEXT)
+		kvt_put(&in->line, span.at, span.size);
+	else
+		kvt_print_line(&in->line, &line, NULL);
+	kvt_putc(&in->line, '\0');
+	if (in->line.failed) {
+		fail(in, "no memory for a line");
+		return -2;
+	}
+	*text = in->line.at;
+	if (in->line.size - 1 <= KVT_LINE_MAX)
+		return (ssize_t)in->line.size - 1;
+	in->line.at[KVT_LINE_MAX + 1] = '\0';
+	return (ssize_t)KVT_LINE_MAX + 1;
+}
+
 static struct kvt_input *
 started(struct kvt_input *in, char *error, size_t error_size)
 {
-	if (!start(in)) {
+	if (!start(in) || !start_binary(in)) {
 		snprintf(error, error_size, "%s", in->error);
 		kvt_input_close(&in);
 	}
@@ -299,7 +446,7 @@ kvt_input_memory(const char *name, const void *bytes, size_t size, char *error, 
 		snprintf(error, error_size, "%s: no memory", name);
 		return NULL;
 	}
-	in->bytes = bytes;
+	in->bytes = in->memory = bytes;
 	in->bytes_left = size;
 	in->raw_total = size;
 	in->seekable = true;
@@ -352,6 +499,8 @@ kvt_input_line(struct kvt_input *in, char **line)
 	size_t searched = 0; /* no LF so far behind begin */
 
 	*line = NULL;
+	if (in->binary != NULL)
+		return binary_line(in, line);
 	if (in->skipping) {
 		in->skipping = false;
 		skip_line(in);
@@ -409,6 +558,8 @@ kvt_input_close(struct kvt_input **in)
 		lzma_end(&i->decoder);
 	if (i->close_fd && i->fd >= 0)
 		close(i->fd);
+	kvt_binary_free(&i->binary);
+	kvt_buffer_free(&i->line);
 	free(i->raw);
 	free(i->text);
 	free(i->name);

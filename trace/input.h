@@ -1,6 +1,10 @@
 /*
  * input - lines of a text file, plain or .xz, from a path or standard input.
  *
+ * A binary trace (trace/binary.h) is read as the lines of its canonical text,
+ * so that whoever reads a trace line by line reads both; trace/reader.h spares
+ * the way through text.
+ *
  * Law: memory stays at about 2 MiB whatever the file holds (plus what the .xz
  * decoder needs, at most 256 MiB).  A line longer than KVT_LINE_MAX comes cut
  * at KVT_LINE_MAX + 1 bytes, so that its reader can tell; the rest of it is
@@ -41,6 +45,20 @@ struct kvt_input *kvt_input_memory(const char *name, const void *bytes, size_t s
  * => -1 at the end; -2 on an error, see kvt_input_error(), and ever after
  */
 ssize_t kvt_input_line(struct kvt_input *in, char **line);
+
+/*
+ * What a reader should know of a file that was read without error: a binary
+ * trace is cut off.  Whoever sets this is told so at the end of every such
+ * input, with a sentence that begins with the path.  NULL: nobody is.
+ */
+void kvt_input_tell(void (*tell)(const char *sentence));
+
+/* The binary trace behind the input; NULL: it is text.  For trace/reader.c. */
+struct kvt_binary;
+struct kvt_binary *kvt_input_binary(struct kvt_input *in);
+
+/* Keep what kvt_binary_next() gave as the input's state: the end is told, a failure is the input's. */
+void kvt_input_took(struct kvt_input *in, unsigned status);
 
 /* What went wrong and where, beginning with the path; "" if nothing did. */
 const char *kvt_input_error(const struct kvt_input *in);

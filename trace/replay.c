@@ -1,6 +1,7 @@
 #include "trace/replay.h"
 
 #include "trace/bind.h"
+#include "trace/reader.h"
 #include "trace/report.h"
 #include "trace/value.h"
 
@@ -17,7 +18,7 @@ struct run {
 	struct kvt_replay *r;
 	const char *source;
 	struct kvt_input *in;
-	struct kvt_parser *parser;
+	struct kvt_reader *reader;
 	struct kvt_bindings bindings;
 	struct kvms_outcome out;
 	struct kvt_stale *stale;
@@ -425,22 +426,16 @@ run_line(struct run *run, const struct kvt_line *line)
 	return line->kind == KVT_BLANK ? run_comment(run, line) : GO_ON;
 }
 
-/* A line that is wrong stops the run, after the store that a line before it asked for. */
+/* A line, after the store that it or a line before it asks for. */
 static enum step
-parse_and_run(struct run *run, const char *text, size_t size)
+run_next(struct run *run, const struct kvt_line *line)
 {
-	struct kvt_line line;
-	bool parsed = kvt_parse(run->parser, text, size, &line);
 	enum step step = GO_ON;
 
 	run->r->statistics.lines++;
-	if (parsed && line.kind != KVT_OP && line.kind != KVT_EXPECT && line.kind != KVT_GAP)
-		return run_line(run, &line);
-	if (parsed || run->store_line != 0)
-		step = open_store(run, line.number, NULL);
-	if (step != GO_ON)
-		return step;
-	return parsed ? run_line(run, &line) : report_sentence(run, kvt_parser_error(run->parser), STOP_SYNTAX);
+	if (line->kind == KVT_OP || line->kind == KVT_EXPECT || line->kind == KVT_GAP)
+		step = open_store(run, line->number, NULL);
+	return step == GO_ON ? run_line(run, line) : step;
 }
 
 static void
@@ -469,18 +464,21 @@ static enum step
 run_lines(struct run *run)
 {
 	enum step step = GO_ON;
-	ssize_t size = -1;
-	char *text;
+	enum kvt_read read = KVT_READ_END;
+	struct kvt_line line;
 
-	while (step == GO_ON && (size = kvt_input_line(run->in, &text)) >= 0) {
-		step = parse_and_run(run, text, (size_t)size);
+	while (step == GO_ON && (read = kvt_reader_next(run->reader, &line)) == KVT_READ_LINE) {
+		step = run_next(run, &line);
 		show_progress(run);
 	}
-	if (step == GO_ON && size == -2)
-		return report_sentence(run, kvt_input_error(run->in), STOP_SYNTAX);
-	if (step == GO_ON && !kvt_parse_end(run->parser))
-		return report_sentence(run, kvt_parser_error(run->parser), STOP_SYNTAX);
-	return step == GO_ON ? open_store(run, kvt_input_lines(run->in), NULL) : step;
+	if (step != GO_ON)
+		return step;
+	if (read == KVT_READ_END)
+		return open_store(run, kvt_input_lines(run->in), NULL);
+	/* the store that a line before the wrong one asked for has its say first */
+	if (read == KVT_READ_SYNTAX && run->store_line != 0)
+		step = open_store(run, run->store_line, NULL);
+	return step == GO_ON ? report_sentence(run, kvt_reader_error(run->reader), STOP_SYNTAX) : step;
 }
 
 static enum kvt_result
@@ -510,9 +508,9 @@ kvt_replay(struct kvt_replay *r, struct kvt_input *in, const char *source)
 	memset(&r->statistics, 0, sizeof r->statistics);
 	kvms_op_init(&run.config, kvms_store_row());
 	run.started = now();
-	run.parser = kvt_parser_new(source);
+	run.reader = kvt_reader_new(in, source);
 	run.stale = kvt_stale_new();
-	result = result_of(&run, run.parser != NULL && run.stale != NULL ? run_lines(&run) : no_memory(&run));
+	result = result_of(&run, run.reader != NULL && run.stale != NULL ? run_lines(&run) : no_memory(&run));
 	if (run.stale != NULL && kvt_stale_overflowed(run.stale))
 		fprintf(r->report, "%s: warning: too many stale TLB entries; not all of them were watched\n", source);
 	if (r->print != NULL && (fflush(r->print) != 0 || run.output_failed)) {
@@ -522,7 +520,7 @@ kvt_replay(struct kvt_replay *r, struct kvt_input *in, const char *source)
 	update_statistics(&run);
 	if (r->progress != NULL)
 		r->progress(r->arg, &r->statistics);
-	kvt_parser_free(&run.parser);
+	kvt_reader_free(&run.reader);
 	kvt_bindings_free(&run.bindings);
 	kvms_outcome_free(&run.out);
 	kvt_stale_free(&run.stale);

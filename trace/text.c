@@ -282,29 +282,49 @@ utf8_size(const unsigned char *s, size_t left)
 	return size;
 }
 
-/* No line end of another system, no bad encoding, not too long. */
-static bool
-check_bytes(struct kvt_parser *p, const char *text, size_t size)
+/* The first byte below "limit" that cannot stand in a line, and what should; "limit" or more: there is none. */
+static size_t
+find_misfit(const unsigned char *s, size_t size, size_t limit, const char **what)
 {
-	const unsigned char *s = (const unsigned char *)text;
-	size_t limit = size < KVT_LINE_MAX ? size : KVT_LINE_MAX;
-
 	for (size_t i = 0; i < limit;) {
-		const char *what = "valid UTF-8";
 		size_t step = 1;
 
+		*what = "valid UTF-8";
 		if (s[i] >= ' ' && s[i] < 0x80) {
 			i++;
 			continue;
 		}
 		if (s[i] == '\r')
-			what = "LF line end";
+			*what = "LF line end";
 		else if (s[i] == '\n')
-			what = "end of line";
+			*what = "end of line";
 		else if (s[i] != '\0' && (step = utf8_size(s + i, size - i)) != 0) {
 			i += step;
 			continue;
 		}
+		return i;
+	}
+	return limit;
+}
+
+bool
+kvt_text_fits(const char *text, size_t size)
+{
+	const char *what;
+
+	return find_misfit((const unsigned char *)text, size, size, &what) == size;
+}
+
+/* No line end of another system, no bad encoding, not too long. */
+static bool
+check_bytes(struct kvt_parser *p, const char *text, size_t size)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	size_t limit = size < KVT_LINE_MAX ? size : KVT_LINE_MAX, i;
+	const char *what = NULL;
+
+	i = find_misfit(s, size, limit, &what);
+	if (i < limit) {
 		fail_place(p, i + 1, what);
 		kvt_putf(&p->error, "'\\x%02x'", s[i]);
 		return false;
@@ -989,6 +1009,44 @@ kvt_parse(struct kvt_parser *p, const char *text, size_t size, struct kvt_line *
 	parsed = parse_trace_line(p, line, &first);
 	p->last = line->kind;
 	return finish(p, line, parsed);
+}
+
+/* The words of parse_trace_line(), where there is no text to point at. */
+static bool
+misplaced(struct kvt_parser *p, const char *what, const char *found)
+{
+	fail_place(p, 1, what);
+	kvt_putf(&p->error, "'%s'", found);
+	return false;
+}
+
+bool
+kvt_parse_given(struct kvt_parser *p, struct kvt_line *line)
+{
+	static const char late[] = "store line before the first operation";
+
+	line->number = ++p->line;
+	if (line->kind == KVT_BLANK)
+		return true;
+	if (!p->header_seen && line->kind != KVT_HEADER)
+		return misplaced(p, "'kvmtrace 1'", "another line");
+	if (line->kind == KVT_HEADER && p->header_seen)
+		return misplaced(p, "operation name", "kvmtrace");
+	if (line->kind == KVT_STORE && (p->store_seen || p->started))
+		return misplaced(p, late, "store");
+	if (line->kind == KVT_BASE && p->last != KVT_STORE)
+		return misplaced(p, late, "base");
+	p->header_seen = true;
+	p->store_seen = p->store_seen || line->kind == KVT_STORE;
+	p->started = p->started || line->kind == KVT_OP || line->kind == KVT_EXPECT;
+	p->last = line->kind;
+	return true;
+}
+
+void
+kvt_parser_move(struct kvt_parser *p, uint64_t lines)
+{
+	p->line = lines;
 }
 
 bool

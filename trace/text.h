@@ -116,6 +116,18 @@ void kvt_parser_free(struct kvt_parser **p);
  */
 bool kvt_parse(struct kvt_parser *p, const char *text, size_t size, struct kvt_line *line);
 
+/*
+ * Take a line that did not come as text as the next of the trace: may it stand
+ * here?  Gives it its number.
+ */
+bool kvt_parse_given(struct kvt_parser *p, struct kvt_line *line);
+
+/* The next line of the trace is that behind line "lines", wherever the parser was. */
+void kvt_parser_move(struct kvt_parser *p, uint64_t lines);
+
+/* May this text stand in a line?  No line end, no NUL, well-formed UTF-8. */
+bool kvt_text_fits(const char *text, size_t size);
+
 /* The trace is at its end: false if it never had its header. */
 bool kvt_parse_end(struct kvt_parser *p);
 
