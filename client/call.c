@@ -38,7 +38,7 @@ kvmctl_shown(char buffer[KVMCTL_SHOWN], const char *word)
 static bool
 options_fit(const struct kvmctl *k)
 {
-	uint64_t taken = k->command != NULL ? k->command->options : kvmctl_row_options(k->is_request);
+	kvmctl_options taken = k->command != NULL ? k->command->options : kvmctl_row_options(k->is_request);
 	const char *name = k->command != NULL ? k->command->name : k->row->name;
 
 	for (unsigned i = 0; i < OPTION_COUNT; i++) {

@@ -3,7 +3,7 @@
 #include <limits.h>
 #include <string.h>
 
-#define OPT(symbol) (UINT64_C(1) << OPTION_##symbol)
+#define OPT(symbol) ((kvmctl_options)1 << OPTION_##symbol)
 #define OPEN_OPTIONS (OPT(wait) | OPT(detached))
 #define HISTORY_OPTIONS OPT(state_dir)
 #define IMAGE_OPTIONS (OPT(cr3) | OPT(satp) | OPT(root) | OPT(arch) | OPT(levels) | OPT(pat) | OPT(memory))
@@ -278,7 +278,7 @@ kvmctl_command_row(unsigned index)
 	return index < COUNT ? &commands[index] : NULL;
 }
 
-uint64_t
+kvmctl_options
 kvmctl_row_options(bool is_request)
 {
 	return is_request ? 0 : OPT(keep) | OPEN_OPTIONS;

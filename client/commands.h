@@ -9,12 +9,16 @@
 
 #include "client/kvmctl.h"
 
+/* A set of 1 << OPTION_*; there are more than 64. */
+__extension__ typedef unsigned __int128 kvmctl_options;
+_Static_assert(OPTION_COUNT <= 128, "a set of options has 128 members");
+
 struct kvmctl_command {
 	const char *name;     /* one word, or two with a blank */
 	const char *synopsis; /* its words, "" if none */
 	const char *summary;  /* half a sentence */
 	const char *details;  /* paragraphs, each ended by a newline; one that begins with a tab is an example */
-	uint64_t options;     /* set of 1 << OPTION_*, beyond the global ones */
+	kvmctl_options options; /* beyond the global ones */
 	int words_min, words_max;
 	enum kvmctl_status (*run)(struct kvmctl *k);
 };
@@ -32,7 +36,7 @@ const struct kvmctl_command *kvmctl_command_find(int words, char *const *word, i
 const struct kvms_row *kvmctl_row_find(const char *word, bool *is_request);
 
 /* Options, beyond the global ones, of every operation or request: a set as in a row. */
-uint64_t kvmctl_row_options(bool is_request);
+kvmctl_options kvmctl_row_options(bool is_request);
 
 /* Say that the words name no command, and what was perhaps meant. */
 void kvmctl_command_unknown(int words, char *const *word);
