@@ -259,6 +259,15 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl trace convert recorded.kvt recorded.kvtb\n"
 	  "\tkvmctl trace convert --from 1000000 --to 1000020 recorded.kvtb -\n",
 	  OPT(binary) | OPT(from) | OPT(to), 2, 2, kvmctl_trace_convert },
+	{ "trace export", "FILE", "a trace as a time line, for a model checker, or as a table",
+	  "Runs the trace on a store of its own and writes one of: --chrome, a time line in the Trace Event Format, which "
+	  "Perfetto and about:tracing show: operations by CPU or connection, what is alive as slices, counters; --itf, "
+	  "the states in the Informal Trace Format of Apalache and Quint; --csv, a record for each operation.  --from and "
+	  "--to choose steps by their number.\n"
+	  "Exit status 4 if outcomes are not what the trace records.\n"
+	  "\tkvmctl trace export recording.kvt --chrome -o recording.json\n"
+	  "\tkvmctl trace export recording.kvt --itf --from 100 --to 120 -o states.itf.json\n",
+	  OPT(output) | OPT(chrome) | OPT(itf) | OPT(csv) | OPT(from) | OPT(to), 1, 1, kvmctl_trace_export },
 	{ "help", "[TOPIC]", "explain a command, operation, request, outcome, law",
 	  "Topics beside those names: ops, requests, outcomes, laws, types, options.\n", OPT(markdown), 0, 3,
 	  kvmctl_help },
