@@ -268,6 +268,15 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl trace export recording.kvt --chrome -o recording.json\n"
 	  "\tkvmctl trace export recording.kvt --itf --from 100 --to 120 -o states.itf.json\n",
 	  OPT(output) | OPT(chrome) | OPT(itf) | OPT(csv) | OPT(from) | OPT(to), 1, 1, kvmctl_trace_export },
+	{ "trace diff", "FILE FILE", "where two traces, and the states they end in, differ",
+	  "Runs each on a store of its own.  Tells which operations only one of them has or has with other arguments, and "
+	  "which of those that both have came out differently, field by field; then how the states at the end differ, as "
+	  "\"diff\" does.  Ids are compared by what they stand for, not by number.  What the traces record of outcomes is "
+	  "not looked at.\n"
+	  "Exit status 4 if anything differs.\n"
+	  "\tkvmctl trace diff before.kvt after.kvt\n"
+	  "\tkvmctl --json trace diff - recording.kvt < other.kvt\n",
+	  0, 2, 2, kvmctl_trace_diff },
 	{ "help", "[TOPIC]", "explain a command, operation, request, outcome, law",
 	  "Topics beside those names: ops, requests, outcomes, laws, types, options.\n", OPT(markdown), 0, 3,
 	  kvmctl_help },

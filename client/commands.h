@@ -73,6 +73,8 @@ enum kvmctl_status kvmctl_trace_import(struct kvmctl *k);
 enum kvmctl_status kvmctl_trace_gen(struct kvmctl *k);
 /* client/trace_coverage.c */
 enum kvmctl_status kvmctl_trace_coverage(struct kvmctl *k);
+/* client/trace_diff.c */
+enum kvmctl_status kvmctl_trace_diff(struct kvmctl *k);
 /* client/trace_export.c */
 enum kvmctl_status kvmctl_trace_export(struct kvmctl *k);
 /* client/trace_policy.c */

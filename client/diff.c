@@ -1,6 +1,8 @@
 /*
  * diff - what is different in the states behind two steps, or in two files.
  */
+#include "client/diff.h"
+
 #include "client/commands.h"
 #include "client/elements.h"
 #include "client/history.h"
@@ -507,26 +509,34 @@ load(struct diff *d, struct state *state)
 	return KVMCTL_OK;
 }
 
+/* All that there is to tell of a state. */
 static enum kvmctl_status
-gather(struct diff *d, struct state *state)
+gather_state(struct state *state)
 {
 	struct gather g = { .state = state };
 
-	enum kvmctl_status status = state->file != NULL ? load(d, state)
-							 : kvmctl_history_rebuild(&d->h, state->step, &state->s);
-	if (status != KVMCTL_OK)
-		return status;
 	bool done = ask(state->s, "census", &state->census) && ask(state->s, "areas", &state->areas) &&
 		    ask(state->s, "free_va", &state->free_va);
 	kvmctl_leaves_table(&state->leaves, state->s, 0);
 	done = done && kvms_visit(state->s, gather_spaces, &g) && !g.failed;
 	kvmctl_elements_gather(&state->elements, state->s);
 	state->digest = kvms_digest(state->s);
-	kvms_free(&state->s); /* what it says is told: room for the other */
 	if (done && !state->leaves.failed && !state->elements.failed)
 		return KVMCTL_OK;
 	kvmctl_complain("no memory");
 	return KVMCTL_UNREADABLE;
+}
+
+static enum kvmctl_status
+gather(struct diff *d, struct state *state)
+{
+	enum kvmctl_status status = state->file != NULL ? load(d, state)
+							 : kvmctl_history_rebuild(&d->h, state->step, &state->s);
+
+	if (status == KVMCTL_OK)
+		status = gather_state(state);
+	kvms_free(&state->s); /* what it says is told: room for the other */
+	return status;
 }
 
 static void
@@ -581,11 +591,10 @@ tell_head(struct diff *d)
 }
 
 static void
-tell(struct diff *d)
+tell_sections(struct diff *d)
 {
 	const struct kvmctl_element_kind *kind;
 
-	tell_head(d);
 	diff_counts(d);
 	diff_areas(d);
 	section_begin(d, "mappings");
@@ -598,8 +607,31 @@ tell(struct diff *d)
 		kvmctl_elements_compare(&d->before.elements, &d->after.elements, kind, element_differs, d);
 		section_end(d);
 	}
-	if (d->k->json)
-		puts("}");
+}
+
+static void
+diff_free(struct diff *d)
+{
+	state_free(&d->before);
+	state_free(&d->after);
+	kvt_buffer_free(&d->line);
+	kvt_buffer_free(&d->was);
+	kvt_buffer_free(&d->is);
+}
+
+enum kvmctl_status
+kvmctl_diff_stores(struct kvmctl *k, struct kvms *before, struct kvms *after)
+{
+	struct diff d = { .k = k, .before.s = before, .after.s = after };
+	enum kvmctl_status status = gather_state(&d.before);
+
+	if (status == KVMCTL_OK)
+		status = gather_state(&d.after);
+	if (status == KVMCTL_OK)
+		tell_sections(&d);
+	d.before.s = d.after.s = NULL;
+	diff_free(&d);
+	return status;
 }
 
 /* Is it the name of a file, and no step? */
@@ -644,12 +676,12 @@ kvmctl_diff(struct kvmctl *k)
 		status = gather(&d, &d.after);
 	if (!files)
 		kvmctl_history_close(&d.h);
-	if (status == KVMCTL_OK)
-		tell(&d);
-	state_free(&d.before);
-	state_free(&d.after);
-	kvt_buffer_free(&d.line);
-	kvt_buffer_free(&d.was);
-	kvt_buffer_free(&d.is);
+	if (status == KVMCTL_OK) {
+		tell_head(&d);
+		tell_sections(&d);
+		if (k->json)
+			puts("}");
+	}
+	diff_free(&d);
 	return status;
 }

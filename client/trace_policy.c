@@ -34,7 +34,8 @@ csv_sample(void *arg, uint64_t step, const struct kvt_policy_now *now)
 	for (unsigned i = 0; i < c->policies.count; i++) {
 		unsigned waste = kvt_policy_waste(&now[i]), fragmentation = kvt_fragmentation(&now[i].free_va);
 
-		fprintf(c->out.file, "%" PRIu64 ",%s,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%u.%03u,%u.%03u\r\n", step,
+		fprintf(c->out.file,
+			"%" PRIu64 ",%s,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%u.%03u,%u.%03u\r\n", step,
 			kvt_policy_name(c->policies.kind[i]), now[i].span, now[i].used, now[i].free_va.blocks,
 			now[i].free_va.largest, waste / 1000, waste % 1000, fragmentation / 1000, fragmentation % 1000);
 	}
@@ -121,8 +122,8 @@ json_policy(struct kvt_buffer *b, enum kvt_policy_kind kind, const struct kvt_po
 		 f->changes > 0 ? f->waste_sum / (double)f->changes / 1000 : 0, f->waste_most / 1000.0,
 		 f->fragmentation_most / 1000.0);
 	kvt_putf(b,
-		 ",\"searches\":%" PRIu64 ",\"scan\":{\"blocks\":%" PRIu64 ",\"most\":%" PRIu64 "},\"tree\":{\"nodes\":%" PRIu64
-		 ",\"most\":%" PRIu64 "}}",
+		 ",\"searches\":%" PRIu64 ",\"scan\":{\"blocks\":%" PRIu64 ",\"most\":%" PRIu64
+		 "},\"tree\":{\"nodes\":%" PRIu64 ",\"most\":%" PRIu64 "}}",
 		 f->searches, f->scanned, f->scanned_most, f->looked, f->looked_most);
 }
 
@@ -136,8 +137,8 @@ print_json(struct comparing *c)
 	kvt_puts(b, "{\"statistics\":");
 	kvt_json_statistics(b, &c->run.statistics);
 	kvt_putf(b,
-		 ",\"range\":{\"start\":\"0x%" PRIx64 "\",\"end\":\"0x%" PRIx64 "\"},\"areas\":%" PRIu64 ",\"placed\":%" PRIu64
-		 ",\"fixed\":%s,\"refused\":%" PRIu64 ",\"outside\":%" PRIu64 ",\"policies\":[",
+		 ",\"range\":{\"start\":\"0x%" PRIx64 "\",\"end\":\"0x%" PRIx64 "\"},\"areas\":%" PRIu64
+		 ",\"placed\":%" PRIu64 ",\"fixed\":%s,\"refused\":%" PRIu64 ",\"outside\":%" PRIu64 ",\"policies\":[",
 		 p->start, p->end, p->asked, p->placed, p->fixed ? "true" : "false", p->refused, p->outside);
 	for (unsigned i = 0; i < p->count; i++) {
 		kvt_puts(b, i > 0 ? "," : "");
@@ -150,10 +151,11 @@ print_json(struct comparing *c)
 			const struct kvt_policy_now *now = &p->samples[s * p->count + i];
 
 			kvt_putf(b,
-				 "%s{\"policy\":\"%s\",\"span\":\"0x%" PRIx64 "\",\"used\":\"0x%" PRIx64 "\",\"blocks\":%" PRIu64
-				 ",\"largest\":\"0x%" PRIx64 "\",\"waste\":%.3f,\"fragmentation\":%.3f}",
-				 i > 0 ? "," : "", kvt_policy_name(p->kind[i]), now->span, now->used, now->free_va.blocks,
-				 now->free_va.largest, kvt_policy_waste(now) / 1000.0,
+				 "%s{\"policy\":\"%s\",\"span\":\"0x%" PRIx64 "\",\"used\":\"0x%" PRIx64
+				 "\",\"blocks\":%" PRIu64 ",\"largest\":\"0x%" PRIx64
+				 "\",\"waste\":%.3f,\"fragmentation\":%.3f}",
+				 i > 0 ? "," : "", kvt_policy_name(p->kind[i]), now->span, now->used,
+				 now->free_va.blocks, now->free_va.largest, kvt_policy_waste(now) / 1000.0,
 				 kvt_fragmentation(&now->free_va) / 1000.0);
 		}
 		kvt_puts(b, "]}");

@@ -87,7 +87,8 @@ kvmctl_trace_run(struct kvmctl_trace_run *run)
 		fclose(clean);
 	run->statistics = r.statistics;
 	if (status == KVMCTL_DIVERGED)
-		kvmctl_complain("%s: %" PRIu64 " of its lines record something else than what comes out, the first is line %" PRIu64
+		kvmctl_complain("%s: %" PRIu64
+				" of its lines record something else than what comes out, the first is line %" PRIu64
 				"; \"kvmctl replay\" shows it",
 				run->path, r.statistics.divergences, r.statistics.divergence_line);
 	return status;

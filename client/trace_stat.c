@@ -41,7 +41,8 @@ static void
 csv_sample(void *arg, const struct kvt_sample *sample)
 {
 	struct stating *s = arg;
-	unsigned fields = kvms_request_find("census")->results_count, fragmentation = kvt_fragmentation(&sample->free_va);
+	unsigned fields = kvms_request_find("census")->results_count,
+		 fragmentation = kvt_fragmentation(&sample->free_va);
 
 	kvt_buffer_reset(&s->line);
 	kvt_put_dec(&s->line, sample->step);
@@ -245,8 +246,8 @@ print_histogram(struct stating *s, const char *text, const char *unit, const uin
 		kvt_buffer_reset(&s->line);
 		kvt_puts(&s->line, "from ");
 		put_power(&s->line, i);
-		fprintf(s->out.file, "  %-14s %-6s %12" PRIu64 " %.*s\n", kvt_buffer_text(&s->line), unit, bucket[i], (int)bar,
-			"########################################");
+		fprintf(s->out.file, "  %-14s %-6s %12" PRIu64 " %.*s\n", kvt_buffer_text(&s->line), unit, bucket[i],
+			(int)bar, "########################################");
 	}
 	kvt_buffer_reset(&s->line);
 }
@@ -297,7 +298,8 @@ print_leaks(struct stating *s)
 {
 	size_t count = s->stat.leaks_count;
 
-	fprintf(s->out.file, "\n%9s %8s %10s  %s\n", "objects", "frames", "addresses", "still held, by what made it and its @src");
+	fprintf(s->out.file, "\n%9s %8s %10s  %s\n", "objects", "frames", "addresses",
+		"still held, by what made it and its @src");
 	if (count == 0)
 		fputs("  none\n", s->out.file);
 	for (size_t i = 0; i < count && (i < LEAKS_SHOWN || count == LEAKS_SHOWN + 1); i++) {
@@ -436,7 +438,9 @@ json_leaks(struct kvt_buffer *b, const struct kvt_stat *stat)
 			kvt_puts(b, ",\"src\":");
 			kvt_json_string(b, leak->src, strlen(leak->src));
 		}
-		kvt_putf(b, ",\"objects\":%" PRIu64 ",\"frames\":%" PRIu64 ",\"addresses\":\"0x%" PRIx64 "\",\"line\":%" PRIu64 "}",
+		kvt_putf(b,
+			 ",\"objects\":%" PRIu64 ",\"frames\":%" PRIu64 ",\"addresses\":\"0x%" PRIx64
+			 "\",\"line\":%" PRIu64 "}",
 			 leak->count, leak->pages, leak->bytes, leak->line);
 	}
 	kvt_putc(b, ']');

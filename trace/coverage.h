@@ -21,9 +21,9 @@ struct kvt_cell {
 };
 
 struct kvt_coverage {
-	unsigned ops, outcomes;  /* one more than the highest code and name */
-	struct kvt_cell *cell;   /* [code][name] */
-	uint64_t *requests;      /* [code]: expectations of a request */
+	unsigned ops, outcomes; /* one more than the highest code and name */
+	struct kvt_cell *cell;  /* [code][name] */
+	uint64_t *requests;     /* [code]: expectations of a request */
 	uint64_t steps;
 	uint64_t checked[KVT_LAW_WORDS]; /* laws that a full check evaluated */
 };
@@ -44,10 +44,10 @@ const struct kvt_cell *kvt_coverage_cell(const struct kvt_coverage *c, unsigned 
 /* Totals of a coverage. */
 struct kvt_covered {
 	unsigned cells, cells_reached;
-	unsigned ops, ops_reached;       /* operations with any step */
-	unsigned ok, ok_reached;         /* operations that ended ok */
-	unsigned laws, laws_tested;      /* by steps */
-	unsigned laws_checked;           /* by steps or by full checks */
+	unsigned ops, ops_reached;  /* operations with any step */
+	unsigned ok, ok_reached;    /* operations that ended ok */
+	unsigned laws, laws_tested; /* by steps */
+	unsigned laws_checked;      /* by steps or by full checks */
 	unsigned requests, requests_reached;
 };
 struct kvt_covered kvt_coverage_sum(const struct kvt_coverage *c);

@@ -94,8 +94,8 @@ slice(struct kvt_export *e, const char *ph, const struct kvt_life *life)
 
 	event(e, ph, PID_OBJECTS, life->kind);
 	put_time(e, "ts", e->now);
-	kvt_putf(&e->text, ",\"cat\":\"%s\",\"id\":\"%s %" PRIu64 "\",\"name\":\"%s %" PRIu64 "\"", kind, kind, life->id,
-		 kind, life->id);
+	kvt_putf(&e->text, ",\"cat\":\"%s\",\"id\":\"%s %" PRIu64 "\",\"name\":\"%s %" PRIu64 "\"", kind, kind,
+		 life->id, kind, life->id);
 }
 
 static void
@@ -201,7 +201,8 @@ chrome_op(struct kvt_export *e)
 		kvt_puts(&e->text, ",\"s\":\"t\"");
 	}
 	put_time(e, "ts", e->now);
-	kvt_putf(&e->text, ",\"cat\":\"%s\",\"name\":\"%s\",\"args\":{\"step\":%" PRIu64 ",\"line\":%" PRIu64 ",\"op\":",
+	kvt_putf(&e->text,
+		 ",\"cat\":\"%s\",\"name\":\"%s\",\"args\":{\"step\":%" PRIu64 ",\"line\":%" PRIu64 ",\"op\":",
 		 kvms_class_word(kvms_outcome_class(s->out->name)), s->line->row->name, s->number, s->line->number);
 	kvt_buffer_reset(&e->value);
 	kvt_print_op(&e->value, s->line->row, s->op);
@@ -224,11 +225,12 @@ static void
 itf_head(struct kvt_export *e)
 {
 	kvt_puts(&e->text, "{\"#meta\":{\"format\":\"ITF\",\"format-description\":"
-			   "\"https://apalache-mc.org/docs/adr/015adr-trace.html\",\"description\":\"kvmctl trace export\",\"source\":");
+			   "\"https://apalache-mc.org/docs/adr/015adr-trace.html\",\"description\":\"kvmctl trace "
+			   "export\",\"source\":");
 	kvt_json_string(&e->text, e->source, strlen(e->source));
-	kvt_puts(&e->text,
-		 "},\n\"params\":[],\n\"vars\":[\"step\",\"op\",\"args\",\"outcome\",\"result\",\"areas\",\"free_va\",\"counts\"],\n"
-		 "\"states\":[");
+	kvt_puts(&e->text, "},\n\"params\":[],\n\"vars\":[\"step\",\"op\",\"args\",\"outcome\",\"result\",\"areas\","
+			   "\"free_va\",\"counts\"],\n"
+			   "\"states\":[");
 	flush(e);
 }
 
@@ -273,7 +275,8 @@ put_result(struct kvt_export *e, const struct kvms_row *row, const struct kvms_o
 	for (unsigned i = 0; row != NULL && i < row->results_count; i++)
 		if ((out->present >> i & 1) != 0)
 			put_pair(e, &more, &row->results[i], out->field[i],
-				 kvms_type_is_list(row->results[i].type) ? kvms_outcome_list(out, row, i, &count) : NULL);
+				 kvms_type_is_list(row->results[i].type) ? kvms_outcome_list(out, row, i, &count)
+									 : NULL);
 	kvt_puts(&e->text, "]}");
 }
 
@@ -343,8 +346,8 @@ itf_state(struct kvt_export *e, const struct kvms_row *row, const struct kvms_op
 
 /* Fields of arguments and results that have a column of their own. */
 static const char *const columns[] = {
-	"frame", "segment", "unique", "list", "vm_space", "cursor", "area", "iomem", "start", "end", "va", "paddr", "size",
-	"len", "pages", "level", "prop", "nodes_allocated", "nodes_freed",
+	"frame", "segment", "unique", "list", "vm_space", "cursor", "area", "iomem",           "start",       "end",
+	"va",    "paddr",   "size",   "len",  "pages",    "level",  "prop", "nodes_allocated", "nodes_freed",
 };
 #define COLUMNS (sizeof columns / sizeof columns[0])
 

@@ -39,15 +39,15 @@ struct kvt_export {
 	struct kvt_step step;
 	struct kvms_outcome answer;
 	struct kvt_buffer text, value;
-	uint64_t cpu;               /* the store's current one */
-	uint64_t now;               /* nanoseconds */
-	uint64_t start, end, used;  /* the first vmalloc range, and how much of it areas have */
-	uint64_t shown[3];          /* counters as written last */
+	uint64_t cpu;                /* the store's current one */
+	uint64_t now;                /* nanoseconds */
+	uint64_t start, end, used;   /* the first vmalloc range, and how much of it areas have */
+	uint64_t shown[3];           /* counters as written last */
 	uint64_t tracks[KVT_TRACKS]; /* named lately, + 1 */
-	uint64_t written;           /* steps */
-	bool open;                  /* the head is written, the end is not */
-	bool more;                  /* an element was written: a comma comes first */
-	bool failed;                /* no memory */
+	uint64_t written;            /* steps */
+	bool open;                   /* the head is written, the end is not */
+	bool more;                   /* an element was written: a comma comes first */
+	bool failed;                 /* no memory */
 };
 
 /* Zero-initialise, set what is given.  False: no memory. */

@@ -20,10 +20,10 @@ struct kvt_lives {
 };
 
 static const char *const kind_words[KVMS_ID_KINDS] = {
-	[KVMS_ID_NONE] = "",	       [KVMS_ID_FRAME] = "frame",   [KVMS_ID_SEGMENT] = "segment",
-	[KVMS_ID_UNIQUE] = "unique",   [KVMS_ID_LIST] = "list",	    [KVMS_ID_VM_SPACE] = "vm_space",
-	[KVMS_ID_CURSOR] = "cursor",   [KVMS_ID_AREA] = "area",	    [KVMS_ID_READER] = "reader",
-	[KVMS_ID_WRITER] = "writer",   [KVMS_ID_IOMEM] = "iomem",   [KVMS_ID_LIST_TAG] = "list_tag",
+	[KVMS_ID_NONE] = "",         [KVMS_ID_FRAME] = "frame", [KVMS_ID_SEGMENT] = "segment",
+	[KVMS_ID_UNIQUE] = "unique", [KVMS_ID_LIST] = "list",   [KVMS_ID_VM_SPACE] = "vm_space",
+	[KVMS_ID_CURSOR] = "cursor", [KVMS_ID_AREA] = "area",   [KVMS_ID_READER] = "reader",
+	[KVMS_ID_WRITER] = "writer", [KVMS_ID_IOMEM] = "iomem", [KVMS_ID_LIST_TAG] = "list_tag",
 };
 
 const char *
@@ -354,8 +354,9 @@ struct alive {
 
 /* Tags of the state's elements, by kind of id. */
 static const unsigned element_tags[KVMS_ID_KINDS] = {
-	[KVMS_ID_FRAME] = 5,   [KVMS_ID_SEGMENT] = 6, [KVMS_ID_UNIQUE] = 7,  [KVMS_ID_LIST] = 8,   [KVMS_ID_VM_SPACE] = 10,
-	[KVMS_ID_CURSOR] = 12, [KVMS_ID_AREA] = 14,   [KVMS_ID_READER] = 16, [KVMS_ID_WRITER] = 17, [KVMS_ID_IOMEM] = 18,
+	[KVMS_ID_FRAME] = 5,     [KVMS_ID_SEGMENT] = 6, [KVMS_ID_UNIQUE] = 7, [KVMS_ID_LIST] = 8,
+	[KVMS_ID_VM_SPACE] = 10, [KVMS_ID_CURSOR] = 12, [KVMS_ID_AREA] = 14,  [KVMS_ID_READER] = 16,
+	[KVMS_ID_WRITER] = 17,   [KVMS_ID_IOMEM] = 18,
 };
 
 static bool
@@ -496,10 +497,11 @@ see_earlier(void *arg, const uint64_t *words, unsigned count)
 			continue;
 		if (!grow(l))
 			return false;
-		*place(l, kind, words[1]) = (struct kvt_life){ .kind = kind,
-							       .id = words[1],
-							       .start = kind == KVMS_ID_AREA && count > 3 ? words[2] : 0,
-							       .end = kind == KVMS_ID_AREA && count > 3 ? words[3] : 0 };
+		*place(l, kind, words[1]) =
+		    (struct kvt_life){ .kind = kind,
+				       .id = words[1],
+				       .start = kind == KVMS_ID_AREA && count > 3 ? words[2] : 0,
+				       .end = kind == KVMS_ID_AREA && count > 3 ? words[3] : 0 };
 		l->count++;
 	}
 	return true;

@@ -6,9 +6,12 @@
 #include <string.h>
 
 static const char *const names[KVT_POLICIES] = {
-	[KVT_FIRST_FIT_TOP] = "first-fit-top", [KVT_FIRST_FIT_BOTTOM] = "first-fit-bottom",
-	[KVT_BEST_FIT] = "best-fit",	       [KVT_BEST_FIT_TOP] = "best-fit-top",
-	[KVT_WORST_FIT] = "worst-fit",	       [KVT_NEXT_FIT] = "next-fit",
+	[KVT_FIRST_FIT_TOP] = "first-fit-top",
+	[KVT_FIRST_FIT_BOTTOM] = "first-fit-bottom",
+	[KVT_BEST_FIT] = "best-fit",
+	[KVT_BEST_FIT_TOP] = "best-fit-top",
+	[KVT_WORST_FIT] = "worst-fit",
+	[KVT_NEXT_FIT] = "next-fit",
 	[KVT_HIGHEST] = "highest",
 };
 
@@ -21,7 +24,8 @@ kvt_policy_name(enum kvt_policy_kind kind)
 const char *
 kvt_policy_short_name(enum kvt_policy_kind kind)
 {
-	static const char *const words[KVT_POLICIES] = { "ff-top", "ff-bottom", "best", "best-top", "worst", "next", "highest" };
+	static const char *const words[KVT_POLICIES] = { "ff-top", "ff-bottom", "best",   "best-top",
+							 "worst",  "next",      "highest" };
 
 	return words[kind];
 }
@@ -185,7 +189,7 @@ struct kvt_policy {
 	uint64_t start, end;
 	struct tree by_address, by_size; /* the same blocks */
 	uint64_t free_bytes;
-	uint64_t rover; /* next-fit: where the last allocation ended */
+	uint64_t rover;             /* next-fit: where the last allocation ended */
 	struct kvt_bindings starts; /* area -> where it lies here */
 	struct kvt_bindings sizes;  /* area -> its size, with SIZE_MARK */
 	struct kvt_policy_figures figures;

@@ -49,11 +49,11 @@ bool kvt_policy_find(const char *name, size_t size, enum kvt_policy_kind *kind);
 /* How a policy did. */
 struct kvt_policy_figures {
 	uint64_t allocated;
-	uint64_t failed;   /* the trace's allocator found room, this policy did not */
-	uint64_t rescued;  /* the trace's allocator found none, this policy would have */
-	uint64_t moved;    /* got another address than in the trace */
-	uint64_t span_most;     /* bytes from the lowest to the highest address in use, at most */
-	uint64_t blocks_most;   /* free blocks */
+	uint64_t failed;             /* the trace's allocator found room, this policy did not */
+	uint64_t rescued;            /* the trace's allocator found none, this policy would have */
+	uint64_t moved;              /* got another address than in the trace */
+	uint64_t span_most;          /* bytes from the lowest to the highest address in use, at most */
+	uint64_t blocks_most;        /* free blocks */
 	unsigned fragmentation_most; /* thousandths, see kvt_fragmentation() */
 	unsigned waste_most;         /* thousandths, see kvt_policy_waste() */
 	double waste_sum;            /* behind each allocation or end: divide by "changes" */

@@ -14,8 +14,8 @@
 #include "trace/coverage.h"
 #include "trace/lives.h"
 
-#define KVT_SAMPLES 24u   /* most samples kept when the distance is free */
-#define KVT_BUCKETS 64u   /* of a histogram: bucket i counts values in [2^i, 2^(i+1)); 0 goes into the first */
+#define KVT_SAMPLES 24u /* most samples kept when the distance is free */
+#define KVT_BUCKETS 64u /* of a histogram: bucket i counts values in [2^i, 2^(i+1)); 0 goes into the first */
 #define KVT_CENSUS_MAX 32u
 #define KVT_LEVELS_MAX 8u
 
@@ -40,17 +40,17 @@ struct kvt_peak {
 /* Who holds what at the end: all objects of one kind that one operation made for one @src. */
 struct kvt_leak {
 	enum kvms_kind kind;
-	unsigned op;     /* 0 = older than the trace */
-	char *src;       /* NULL = none */
-	uint64_t count;  /* objects */
-	uint64_t pages;  /* frames they hold: handles, covers, links, tracked leaves in an area or a space */
-	uint64_t bytes;  /* of addresses: areas */
-	uint64_t line;   /* of the first */
+	unsigned op;    /* 0 = older than the trace */
+	char *src;      /* NULL = none */
+	uint64_t count; /* objects */
+	uint64_t pages; /* frames they hold: handles, covers, links, tracked leaves in an area or a space */
+	uint64_t bytes; /* of addresses: areas */
+	uint64_t line;  /* of the first */
 };
 
 struct kvt_stat {
 	/* --- given --- */
-	uint64_t every;     /* steps between two samples; 0: chosen so that at most KVT_SAMPLES remain */
+	uint64_t every; /* steps between two samples; 0: chosen so that at most KVT_SAMPLES remain */
 	void (*sampled)(void *arg, const struct kvt_sample *sample); /* NULL: samples are kept; else they go here */
 	void *arg;
 	struct kvt_target *target; /* set it before the first step */
@@ -60,7 +60,7 @@ struct kvt_stat {
 	struct kvt_sample *samples;
 	size_t samples_count;
 	struct kvt_peak peak[KVT_CENSUS_MAX];
-	struct kvt_sample last; /* the state at the end */
+	struct kvt_sample last;         /* the state at the end */
 	uint64_t nodes[KVT_LEVELS_MAX]; /* page-table nodes at the end; [0]: level 1 */
 	uint64_t sizes[KVT_BUCKETS];    /* areas by size in pages */
 	uint64_t ages[KVT_BUCKETS];     /* areas that ended, by how many steps they lived */
