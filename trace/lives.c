@@ -402,36 +402,59 @@ by_number(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
+/* Has a space ended?  A table that is none answers no question. */
+static bool
+space_ended(struct kvt_lives *l, struct kvt_target *t, uint64_t id)
+{
+	const struct kvms_row *row = kvms_request_find("translate");
+	struct kvms_op op;
+
+	kvms_op_init(&op, row);
+	op.arg[kvms_arg_index(row, "table")] = id;
+	return t->inspect(t, &op, &l->answer) == KVT_DONE && l->answer.name != 0;
+}
+
 /* A kind of which more ended than the arguments name: end what the store does not have. */
 static void
-ask_alive(struct kvt_lives *l, struct kvt_target *t, enum kvms_kind kind, const struct kvt_step *step,
-	  kvt_life_visitor *ended, void *arg)
+ask_alive(struct kvt_lives *l, struct kvt_target *t, enum kvms_kind kind, kvt_life_visitor *ended, void *arg)
 {
 	struct alive alive = { .tag = element_tags[kind] };
 	struct kvt_words gone = { 0 };
 
 	if (kind == KVMS_ID_AREA)
 		l->failed = !ask_areas(l, t, &alive) || l->failed;
-	else
+	else if (kind != KVMS_ID_VM_SPACE)
 		(void)kvms_visit(kvt_target_store(t), see_element, &alive);
 	for (size_t i = 0; i < l->capacity; i++) {
 		const struct kvt_life *life = &l->at[i];
+		bool lives;
 		uint64_t *at;
 
-		if (life->kind != kind || life->step == step->number ||
-		    (alive.ids.size > 0 &&
-		     bsearch(&life->id, alive.ids.at, alive.ids.size, sizeof life->id, by_number) != NULL))
+		if (life->kind != kind)
 			continue;
-		at = kvt_words_add(&gone, 1);
+		if (kind == KVMS_ID_VM_SPACE)
+			lives = !space_ended(l, t, life->id);
+		else
+			lives = alive.ids.size > 0 &&
+				bsearch(&life->id, alive.ids.at, alive.ids.size, sizeof life->id, by_number) != NULL;
+		at = lives ? NULL : kvt_words_add(&gone, 1);
 		if (at != NULL)
 			*at = life->id;
 	}
-	qsort(gone.at, gone.size, sizeof *gone.at, by_number);
+	if (gone.size > 0)
+		qsort(gone.at, gone.size, sizeof *gone.at, by_number);
 	for (size_t i = 0; i < gone.size; i++)
 		end_one(l, kind, gone.at[i], ended, arg);
 	l->failed = l->failed || alive.ids.failed || gone.failed;
 	kvt_words_free(&alive.ids);
 	kvt_words_free(&gone);
+}
+
+/* The space that an operation names is not the one that ends when a CPU leaves it. */
+static bool
+switches_space(const struct kvms_row *row, enum kvms_kind kind)
+{
+	return kind == KVMS_ID_VM_SPACE && strcmp(row->name, "vm_space_activate") == 0;
 }
 
 static bool
@@ -473,10 +496,10 @@ kvt_lives_step(struct kvt_lives *l, struct kvt_target *t, const struct kvt_step 
 
 		if (gone == 0)
 			continue;
-		if (gone == argument_ids(l, step, kind, false, NULL, NULL))
+		if (gone == argument_ids(l, step, kind, false, NULL, NULL) && !switches_space(row, kind))
 			argument_ids(l, step, kind, true, ended, arg);
 		else
-			ask_alive(l, t, kind, step, ended, arg);
+			ask_alive(l, t, kind, ended, arg);
 	}
 	for (unsigned i = 0; i < row->results_count; i++)
 		if (row->results[i].created && (step->out->present >> i & 1) != 0)
