@@ -201,6 +201,17 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl trace import --from linux-ftrace recording/ -o recording.kvt\n",
 	  OPT(output) | OPT(from) | OPT(areas_before) | OPT(mappings_before) | OPT(memory) | OPT(strict), 1, 1,
 	  kvmctl_trace_import },
+	{ "trace import", "FOLDER|FILE", "make a trace of a real system's recording",
+	  "Reads a recording made with Linux's function tracer: the text of its trace buffer, or a folder with "
+	  "trace.txt, snap-0/vmallocinfo and mappings.0.csv, each possibly compressed with xz.  What became of every "
+	  "event is reported on standard error.\n"
+	  "\tkvmctl trace import --from linux-ftrace recording/ -o recording.kvt\n"
+	  "--from strace takes the text of \"strace -f -ttt\" instead: what processes do to their address spaces.  "
+	  "--mappings-before is /proc/PID/maps of the first of them then.  --strict stops at the first contradiction, and "
+	  "at the first call that cannot be expressed: exit status 6.\n"
+	  "\tkvmctl trace import --from strace python.strace -o python.kvt\n",
+	  OPT(output) | OPT(from) | OPT(areas_before) | OPT(mappings_before) | OPT(memory) | OPT(strict) | OPT(populate),
+	  1, 1, kvmctl_trace_import },
 	{ "trace gen", "[key=value ...]", "generate a trace of random operations",
 	  "Needs no daemon.  The keys configure the store, as in \"store create\".\n"
 	  "\tkvmctl trace gen --seed 7 --steps 5000 arch=riscv64_sv48 -o random.kvt\n",

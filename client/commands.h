@@ -85,6 +85,8 @@ enum kvmctl_status kvmctl_trace_stat(struct kvmctl *k);
 enum kvmctl_status kvmctl_trace_shrink(struct kvmctl *k);
 /* client/convert.c */
 enum kvmctl_status kvmctl_trace_convert(struct kvmctl *k);
+/* client/import_strace.c: "trace import" of that kind */
+enum kvmctl_status kvmctl_import_strace(struct kvmctl *k);
 /* client/log.c */
 enum kvmctl_status kvmctl_at(struct kvmctl *k);
 enum kvmctl_status kvmctl_log(struct kvmctl *k);

@@ -65,8 +65,10 @@ kvmctl_trace_import(struct kvmctl *k)
 	char error[1024];
 	struct kvmctl_output o;
 
+	if (from != NULL && strcmp(from, "strace") == 0)
+		return kvmctl_import_strace(k);
 	if (from == NULL || strcmp(from, "linux-ftrace") != 0) {
-		kvmctl_complain("say what kind of recording it is: --from linux-ftrace");
+		kvmctl_complain("say what kind of recording it is: --from linux-ftrace or strace");
 		return KVMCTL_USAGE;
 	}
 	status = kvmctl_option_number(k, OPTION_memory, 0, &in.memory_size);

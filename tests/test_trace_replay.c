@@ -1013,5 +1013,5 @@ Test(compare, leaves_agree_in_size_rights_and_known_frames)
 			"0xffffc00000001000..0xffffc00000002000 -> 0x70000000 rw-\n"
 			"  leaf listed 0xffffc00000600000..0xffffc00000601000 -> 0x100000000 r-x, in the store "
 			"0xffffc00000600000..0xffffc00000800000 -> 0x100000000 r-x\n");
-	expect_compared(three_areas, true, "1,2,3\n", "list:1:5: expected a number and a comma, found '3'\n");
+	expect_compared(three_areas, true, "1,2,3\n", "list:1: not a leaf (va,pa,size,entry,flags)\n");
 }
