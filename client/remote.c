@@ -1,12 +1,4 @@
-/*
- * remote - a daemon's store as the target of a trace.
- *
- * The protocol has no request for the leaves of a table; they are found by
- * asking what an address reaches, and where nothing is, how far the walk came:
- * an absent entry at level n clears the whole span of that entry at once.
- * Within the vmalloc ranges leaves lie in areas only (law area.owns_leaves),
- * so what lies between areas there is not asked for at all.
- */
+/* remote - a daemon's store as the target of a trace. */
 #include "client/session.h"
 
 #include <stdlib.h>
@@ -195,209 +187,18 @@ remote_config(struct kvt_target *t, const struct kvms_op **config)
 	return KVT_DONE;
 }
 
-/* ---- Leaves ---------------------------------------------------------------- */
-
-/* A walk through the leaves of one table. */
-struct leaf_walk {
-	struct remote *remote;
-	const struct kvms_row *translate, *walk;
-	uint64_t table;
-	kvms_extent_visitor *visit;
-	void *arg;
-	bool ended; /* the visitor has had enough */
-	struct kvms_outcome out;
-};
-
-#define LEVEL_WORDS 4u /* of an element of KVMS_LEVELS */
-
-/* The size of the slot that an entry at "level" maps. */
-static uint64_t
-slot_size(uint64_t level)
-{
-	return UINT64_C(1) << (12 + 9 * (level - 1));
-}
-
-static enum kvt_status
-ask(struct leaf_walk *w, const struct kvms_row *row, uint64_t va)
-{
-	struct kvms_op op;
-
-	kvms_op_init(&op, row);
-	op.arg[kvms_arg_index(row, "table")] = w->table;
-	op.arg[kvms_arg_index(row, "va")] = va;
-	return remote_inspect(&w->remote->target, &op, &w->out);
-}
-
-static uint64_t
-answer(const struct leaf_walk *w, const char *name)
-{
-	return w->out.field[kvms_result_index(w->translate, name)];
-}
-
-/* Hand the leaf just found to the visitor; *va becomes its end (0 past the top). */
-static void
-visit_leaf(struct leaf_walk *w, uint64_t *va)
-{
-	uint64_t start = answer(w, "start"), end = answer(w, "end");
-	struct kvms_extent run = {
-		.table = w->table,
-		.va = start,
-		.paddr = answer(w, "paddr") - (*va - start),
-		.leaves = 1,
-		.level = (unsigned)answer(w, "level"),
-		.prop = answer(w, "prop"),
-		.tracked = answer(w, "tracked") != 0,
-	};
-
-	w->ended = !w->visit(w->arg, &run);
-	*va = end;
-}
-
-/* Nothing is at *va: move it behind what is absent there. */
-static enum kvt_status
-skip_absent(struct leaf_walk *w, uint64_t *va)
-{
-	enum kvt_status status = ask(w, w->walk, *va);
-	const uint64_t *levels;
-	uint64_t count, size;
-
-	if (status != KVT_DONE)
-		return status;
-	levels = kvms_outcome_list(&w->out, w->walk, 0, &count);
-	if (w->out.name != 0 || count == 0) {
-		*va = 0; /* no address of this table: nothing from here on */
-		return KVT_DONE;
-	}
-	size = slot_size(levels[(count - 1) * LEVEL_WORDS]);
-	*va = (*va & ~(size - 1)) + size;
-	return KVT_DONE;
-}
-
-/* Leaves that start in [first, last]. */
-static enum kvt_status
-walk_range(struct leaf_walk *w, uint64_t first, uint64_t last)
-{
-	uint64_t va = first;
-
-	/* All that starts in [first, va) has been visited. */
-	do {
-		enum kvt_status status = ask(w, w->translate, va);
-
-		if (status != KVT_DONE)
-			return status;
-		if (w->out.name == 0 && answer(w, "found") && answer(w, "start") >= first) {
-			visit_leaf(w, &va);
-		} else if (w->out.name == 0 && answer(w, "found")) {
-			va = answer(w, "end"); /* it starts before */
-		} else {
-			status = skip_absent(w, &va);
-			if (status != KVT_DONE)
-				return status;
-		}
-	} while (!w->ended && va > first && va <= last);
-	return KVT_DONE;
-}
-
-struct span {
-	uint64_t first, last;
-};
-
-static int
-span_order(const void *a, const void *b)
-{
-	const struct span *x = a, *y = b;
-
-	return x->first < y->first ? -1 : x->first > y->first;
-}
-
-/* The live areas, in a list the caller frees. */
-static enum kvt_status
-areas_by_address(struct remote *r, struct span **spans, size_t *spans_count)
-{
-	const struct kvms_row *row = kvms_request_find("areas");
-	struct kvms_outcome out = { 0 };
-	enum kvt_status status;
-	struct kvms_op op;
-	const uint64_t *at;
-	uint64_t count = 0;
-
-	*spans = NULL;
-	*spans_count = 0;
-	kvms_op_init(&op, row);
-	status = remote_inspect(&r->target, &op, &out);
-	if (status == KVT_DONE) {
-		at = kvms_outcome_list(&out, row, 0, &count);
-		*spans = calloc(count + 1, sizeof **spans);
-		if (*spans == NULL)
-			status = fail(r, KVT_NOMEM, "no memory");
-	}
-	for (uint64_t i = 0; status == KVT_DONE && i < count; i++)
-		if (at[3 * i + 1] < at[3 * i + 2])
-			(*spans)[(*spans_count)++] = (struct span){ at[3 * i + 1], at[3 * i + 2] - 1 };
-	kvms_outcome_free(&out);
-	if (status == KVT_DONE)
-		qsort(*spans, *spans_count, sizeof **spans, span_order);
-	return status;
-}
-
-/* The vmalloc range that holds "va" gives its last address; outside of them 0. */
-static uint64_t
-vmalloc_last(const struct kvms_op *config, uint64_t va)
-{
-	const struct kvms_row *row = kvms_store_row();
-	uint64_t count;
-	const uint64_t *ranges = kvms_op_list(config, row, (unsigned)kvms_arg_index(row, "vmalloc"), &count);
-
-	for (uint64_t i = 0; i < count; i++)
-		if (ranges[2 * i] <= va && va < ranges[2 * i + 1])
-			return ranges[2 * i + 1] - 1;
-	return 0;
-}
-
-/* As far as [first, last] lies in one vmalloc range, area by area; the rest as it comes. */
-static enum kvt_status
-walk_kernel(struct leaf_walk *w, uint64_t first, uint64_t last)
-{
-	const struct kvms_op *config;
-	struct span *spans;
-	size_t count;
-	uint64_t end;
-	enum kvt_status status = remote_config(&w->remote->target, &config);
-
-	if (status != KVT_DONE)
-		return status;
-	end = vmalloc_last(config, first);
-	if (end < last)
-		return walk_range(w, first, last);
-	status = areas_by_address(w->remote, &spans, &count);
-	for (size_t i = 0; status == KVT_DONE && i < count && !w->ended; i++) {
-		uint64_t from = spans[i].first > first ? spans[i].first : first;
-		uint64_t to = spans[i].last < last ? spans[i].last : last;
-
-		if (from <= to)
-			status = walk_range(w, from, to);
-	}
-	free(spans);
-	return status;
-}
+/* ---- Leaves --------------------------------------------------------------------- */
 
 static enum kvt_status
 remote_extents(struct kvt_target *t, uint64_t table, uint64_t first, uint64_t last, kvms_extent_visitor *visit,
 	       void *arg)
 {
-	struct leaf_walk w = {
-		.remote = remote_of(t),
-		.translate = kvms_request_find("translate"),
-		.walk = kvms_request_find("walk"),
-		.table = table,
-		.visit = visit,
-		.arg = arg,
-	};
-	enum kvt_status status;
+	struct remote *r = remote_of(t);
+	struct kvmctl_failure why;
 
-	status = table == 0 ? walk_kernel(&w, first, last) : walk_range(&w, first, last);
-	kvms_outcome_free(&w.out);
-	return status;
+	if (!kvmctl_extents(r->connection, table, first, last, visit, arg, &why))
+		return fail_connection(r, &why);
+	return KVT_DONE;
 }
 
 /* ---- The target ---------------------------------------------------------------- */

@@ -389,8 +389,11 @@ run_comment(struct run *run, const struct kvt_line *line)
 		return GO_ON;
 	kvt_buffer_reset(&run->comment);
 	kvt_put(&run->comment, line->comment.at, line->comment.size);
-	return run->r->comment(run->r->arg, kvt_buffer_text(&run->comment), line->number, run->r->target) ? GO_ON
-													  : STOP_ASKED;
+	/* What is done there, a comparison perhaps, is not the time that the operations take. */
+	uint64_t before = now();
+	bool go_on = run->r->comment(run->r->arg, kvt_buffer_text(&run->comment), line->number, run->r->target);
+	run->started += now() - before;
+	return go_on ? GO_ON : STOP_ASKED;
 }
 
 /* Print a line that is kept as it is.  A store line is printed when there is a store. */
