@@ -843,7 +843,7 @@ Test(persist_damage, newer_version_is_refused_and_left_alone)
 	sql("s.kvms", "PRAGMA user_version = 3");
 	refused("s.kvms", "newer version");
 	cr_assert(persist_file_is_ours("s.kvms"));
-	sql("s.kvms", "PRAGMA user_version = 2; UPDATE snapshot SET format = 3, library = '9.9'");
+	sql("s.kvms", "PRAGMA user_version = 2; UPDATE snapshot SET format = 4, library = '9.9'");
 	refused("s.kvms", "newer version of kvmstore (9.9)");
 	sql("s.kvms", "PRAGMA user_version = 0; UPDATE snapshot SET format = 1");
 	refused("s.kvms", "damaged");
