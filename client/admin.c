@@ -412,6 +412,8 @@ show_embedded(const struct kvmctl *k, struct kvmctl_session *s)
 
 	fact_number(&f, "step", kvms_steps(store));
 	fact_digest(&f, kvms_digest(store));
+	if (kvms_adopted(store) != NULL) /* of what, the configuration cannot always say */
+		fact(&f, "adopted", kvms_machine_name(store));
 	if (k->json)
 		print_json(&f, kvms_config(store));
 	else

@@ -314,6 +314,7 @@ take_config(struct persist_image *image, const struct kvms_op *config)
 static bool
 capture(struct capture *c)
 {
+	const struct kvms_adopted *known = kvms_adopted(c->s);
 	size_t at = 0, width;
 	const uint64_t *space;
 
@@ -323,8 +324,9 @@ capture(struct capture *c)
 	c->image->digest = kvms_digest(c->s);
 	if (!kvms_visit(c->s, visit_element, c))
 		return false;
-	if (kvms_adopted(c->s) != NULL) /* its leaves follow from the words, which are there as they are */
-		return c->image->foreign = true;
+	c->image->foreign = known != NULL;
+	if (known != NULL && known->leaves_listed < known->leaves)
+		return true; /* more than anybody wants to read; they follow from the words, which are there as they are */
 	if (!kvms_extents(c->s, 0, visit_extent, c))
 		return false;
 	while ((space = persist_rows_at(&c->spaces, &at, &width)) != NULL)
@@ -713,19 +715,6 @@ build_foreign(const struct persist_image *image, struct kvms **s, const struct r
 	return PERSIST_OK;
 }
 
-/* Is it the picture of a foreign store? */
-static bool
-is_foreign(const struct persist_image *image)
-{
-	const uint64_t *r;
-	size_t at = 0, width;
-
-	while ((r = persist_rows_at(&image->rows[TABLE_ELEMENT], &at, &width)) != NULL)
-		if (r[0] == TAG_FOREIGN)
-			return true;
-	return false;
-}
-
 enum persist_status
 persist_image_build(const struct persist_image *image, struct kvms **s, const struct report *r)
 {
@@ -733,7 +722,7 @@ persist_image_build(const struct persist_image *image, struct kvms **s, const st
 	struct kvms_refusal refusal;
 
 	*s = NULL;
-	if (is_foreign(image))
+	if (image->foreign)
 		return build_foreign(image, s, r);
 	b.s = kvms_new(&image->config, &refusal);
 	if (b.s == NULL)

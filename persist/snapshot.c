@@ -677,6 +677,7 @@ image_read(struct persist *db, const char *name, uint64_t id, struct entry *e, s
 	image->digest = e->head.digest;
 	image->elements = e->elements;
 	image->leaves = e->leaves;
+	image->foreign = e->head.format == PERSIST_FORMAT_FOREIGN;
 	return persist_tables_read(db, (int64_t)e->head.id, image, r);
 }
 

@@ -404,7 +404,8 @@ persist_tables_read(struct persist *db, int64_t id, struct persist_image *image,
 	enum persist_status status = PERSIST_OK;
 
 	for (unsigned t = 0; t < TABLES && status == PERSIST_OK; t++)
-		status = table_read(db, id, &tables[t], &image->rows[t], r);
+		if (t != TABLE_MAPPING || !image->foreign) /* for readers; they follow from memory */
+			status = table_read(db, id, &tables[t], &image->rows[t], r);
 	return status;
 }
 

@@ -90,6 +90,8 @@ says '^found=true paddr=0x2c22000 '
 says '^nodes=183$'
 says 'leaves_untracked=98881'
 ctl 0 snapshot list r.db
+ctl 0 --embedded=r.db status
+says '^adopted=x86_64$'
 ctl 0 --embedded=r.db snapshot save s.db
 ctl 0 diff r.db s.db
 says 'the same state$'
