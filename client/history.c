@@ -214,7 +214,7 @@ kvmctl_history_progress(struct kvmctl_history *h, uint64_t done, uint64_t total)
 	struct kvt_statistics run = { .ops = done, .bytes_done = done, .bytes_total = total };
 	struct timespec now;
 
-	if (!h->progress)
+	if (!h->progress || total == 0)
 		return;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	run.nanoseconds =

@@ -191,30 +191,40 @@ name_collect(void *arg, const struct persist_snapshot *snapshot)
 	return true;
 }
 
-/* How far a long start is, once a second; in place on a terminal. */
+#define PROGRESS_FIRST_MS 500 /* what takes no longer shows none */
+#define PROGRESS_MS 100
+
+/* How far a long start is, in place on a terminal; elsewhere nobody watches. */
 struct progress {
 	const char *store;
-	struct timespec next;
+	uint64_t next; /* not before, milliseconds */
 	bool terminal, shown;
 };
+
+static uint64_t
+monotonic_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
 
 static void
 on_progress(void *arg, uint64_t done, uint64_t total)
 {
 	struct progress *p = arg;
-	struct timespec now;
+	uint64_t now = monotonic_ms();
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	if (now.tv_sec < p->next.tv_sec || (now.tv_sec == p->next.tv_sec && now.tv_nsec < p->next.tv_nsec))
+	if (!p->terminal || now < p->next)
 		return;
-	p->next = now;
-	p->next.tv_sec++;
+	p->next = now + PROGRESS_MS;
 	p->shown = true;
-	if (p->terminal)
-		fprintf(stderr, "\rstore \"%s\": %" PRIu64 " of %" PRIu64 " operations replayed", p->store, done, total);
+	if (total == 0)
+		fprintf(stderr, "\rstore \"%s\": loading a snapshot\033[K", p->store);
 	else
-		kvmd_log(KVMD_INFO, "store \"%s\": %" PRIu64 " of %" PRIu64 " operations replayed", p->store, done,
-			 total);
+		fprintf(stderr, "\rstore \"%s\": %" PRIu64 " of %" PRIu64 " operations replayed, %" PRIu64 "%%\033[K",
+			p->store, done, total, done * 100 / total);
 }
 
 /* Say of what the store was made, and remember which snapshots were no good. */
@@ -269,7 +279,9 @@ kvmd_state_journal(struct kvmd_state *state, struct kvmd_store *store)
 static bool
 store_load(struct kvmd_state *state, struct kvmd_stores *stores, const char *name)
 {
-	struct progress progress = { .store = name, .terminal = isatty(STDERR_FILENO) };
+	struct progress progress = { .store = name,
+				     .next = monotonic_ms() + PROGRESS_FIRST_MS,
+				     .terminal = isatty(STDERR_FILENO) };
 	struct persist_rebuilt rebuilt;
 	char why[PERSIST_WHY];
 	struct kvmd_store *store;
@@ -281,8 +293,8 @@ store_load(struct kvmd_state *state, struct kvmd_stores *stores, const char *nam
 	}
 	enum persist_status status = persist_rebuild(state->db, name, PERSIST_NO_STEP, on_progress, &progress, &model,
 						     &rebuilt, why, sizeof why);
-	if (progress.shown && progress.terminal)
-		fputc('\n', stderr);
+	if (progress.shown)
+		fputs("\r\033[K", stderr);
 	if (status != PERSIST_OK) {
 		kvmd_log(KVMD_ERROR, "cannot load store \"%s\": %s", name, why);
 		return false;

@@ -507,6 +507,22 @@ last_step(struct persist *db, const char *store, uint64_t *last, const struct re
 	return status;
 }
 
+#define LOAD_TICK 200000 /* instructions of SQLite's machine: some milliseconds */
+
+struct load_progress {
+	persist_progress *progress;
+	void *arg;
+};
+
+static int
+load_tick(void *arg)
+{
+	const struct load_progress *p = arg;
+
+	p->progress(p->arg, 0, 0);
+	return 0;
+}
+
 /* Load the snapshot of the plan; a bad one is passed over for the one before. */
 static enum persist_status
 begin(struct persist *db, const char *store, uint64_t step, struct plan *plan, struct kvms **s,
@@ -555,8 +571,13 @@ persist_rebuild(struct persist *db, const char *store, uint64_t step, persist_pr
 	if (status == PERSIST_OK && step != PERSIST_NO_STEP && step > rebuilt->last)
 		status = persist_report(&r, PERSIST_ABSENT, "%s: store \"%s\" has not come to step %" PRIu64
 					", its last is %" PRIu64, db->name, store, step, rebuilt->last);
+	struct load_progress load = { progress, arg };
+	if (progress != NULL)
+		sqlite3_progress_handler(db->sql, LOAD_TICK, load_tick, &load);
 	if (status == PERSIST_OK)
 		status = begin(db, store, step == PERSIST_NO_STEP ? rebuilt->last : step, &plan, s, rebuilt, &r);
+	if (progress != NULL)
+		sqlite3_progress_handler(db->sql, 0, NULL, NULL);
 	if (status == PERSIST_OK) {
 		struct replay p = { .db = db, .s = *s, .r = &r, .progress = progress, .arg = arg };
 

@@ -87,7 +87,7 @@ enum persist_status persist_step_replay(struct persist *db, const char *store, s
 enum persist_status persist_group_check(struct persist *db, const struct persist_group *g, struct kvms *s, char *why,
 					size_t size);
 
-/* Called now and then while a store is rebuilt: steps applied, and steps in all. */
+/* Called now and then while a store is rebuilt: steps applied, and steps in all; 0 and 0 while a snapshot is loaded. */
 typedef void persist_progress(void *arg, uint64_t done, uint64_t total);
 
 #define PERSIST_ASIDE 16u
