@@ -427,3 +427,66 @@ Test(slow, snapshots_that_were_asked_for_stay_until_they_are_dropped)
 	kvmctl_disconnect(&c);
 	cr_assert_eq(dk_stop(pid), 0);
 }
+
+/* Save the store and drop that snapshot again. */
+static void
+newest_drop(struct kvmctl_connection *c)
+{
+	struct kvmp_request drop = { .type = KVMP_SNAPSHOT_DROP };
+
+	dk_request(c, ask(0, KVMP_SNAPSHOT_SAVE));
+	const struct kvmp_response *r = dk_request(c, ask(0, KVMP_SNAPSHOT_LIST));
+	for (size_t i = 0; i < r->snapshots.count; i++)
+		if (r->snapshots.snapshots[i].kept)
+			drop.snapshot = r->snapshots.snapshots[i].id;
+	dk_request(c, drop);
+}
+
+/* Where the state that is put back is far from any snapshot, one is made of it. */
+Test(slow, start_repeats_no_more_than_it_may)
+{
+	static const char begins[] = "snapshot of step ";
+	pid_t pid = dk_start("--snapshot-every", "50", "--keep-snapshots", "1", "--check", "off", NULL);
+
+	fill(NULL, 1500);
+	for (unsigned round = 0; round < 6; round++) {
+		struct kvmctl_connection *c = dk_connect(NULL);
+		uint64_t before, step, digest, now, repeated = UINT64_MAX, from;
+		char line[512];
+
+		dk_where(c, &before, &digest);
+		dk_request(c, (struct kvmp_request){ .type = KVMP_UNDO, .undo = before / 2 + 37 * round });
+		for (unsigned i = 0; i < 5; i++)
+			dk_step(c, "frame_alloc");
+		if (round % 2 == 0)
+			newest_drop(c);
+		dk_request(c, ask(0, KVMP_SETTLE));
+		dk_where(c, &step, &digest);
+		/* the undo may have made one more due, and a drop of the newest has */
+		for (unsigned ms = 0; ms < 1000; ms += 5) {
+			const struct kvmp_response *r = dk_request(c, ask(0, KVMP_SNAPSHOT_LIST));
+
+			if (r->snapshots.snapshots[0].step > before)
+				break;
+			usleep(5000);
+		}
+		kvmctl_disconnect(&c);
+		dk_kill(pid);
+		dk_log_clear();
+		pid = dk_start("--snapshot-every", "50", "--keep-snapshots", "1", "--check", "off", NULL);
+		c = dk_connect(NULL);
+		dk_where(c, &now, &step);
+		cr_assert_eq(step, digest);
+		kvmctl_disconnect(&c);
+		FILE *log = fopen(dk_log, "r");
+		while (fgets(line, sizeof line, log) != NULL) {
+			char *at = strstr(line, begins);
+
+			if (at != NULL)
+				cr_assert_eq(sscanf(at, "snapshot of step %" SCNu64 ", saved %*s and %" SCNu64, &from, &repeated), 2);
+		}
+		fclose(log);
+		cr_assert_leq(repeated, 60, "%" PRIu64 " steps were repeated", repeated);
+	}
+	cr_assert_eq(dk_stop(pid), 0);
+}
