@@ -260,6 +260,17 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl trace shrink bad.kvt --while './still-fails {}'\n",
 	  OPT(output) | OPT(while) | OPT(while_diverges) | OPT(while_law_breaks) | OPT(recorder), 1, 1,
 	  kvmctl_trace_shrink },
+	{ "trace record", "", "the steps of a store as a trace, also as they happen",
+	  "Reads the history of the daemon's store, or with --state-dir that of any store, from its first step or --from, "
+	  "to its last or --to.  With --live it goes on with what happens, until SIGINT or SIGTERM, and then ends the "
+	  "file; without --from it begins with the next step.  A trace that does not begin with a fresh store has a base line, "
+	  "and with -o FILE that state is saved in FILE.base.db.\n"
+	  "A step that put back an earlier state (undo, snapshot load) is no operation.  Of the past, the steps that "
+	  "were undone so are left out.  A live recording ends there and says so.\n"
+	  "\tkvmctl trace record -o session.kvtb\n"
+	  "\tkvmctl trace record --live -o live.kvtb\n"
+	  "\tkvmctl --state-dir /var/lib/kvmstore trace record --from 1000 --to 2000 -o piece.kvt\n",
+	  HISTORY_OPTIONS | OPT(output) | OPT(binary) | OPT(from) | OPT(to) | OPT(live), 0, 0, kvmctl_trace_record },
 	{ "trace convert", "FROM TO", "a trace as text, or in the binary form",
 	  "TO is binary if its name ends in .kvtb or with --binary, else text in canonical form; FROM is what its first bytes "
 	  "say, whatever its name.  Nothing is lost either way: comments, annotations, expectations and gaps are kept.  - "

@@ -87,6 +87,8 @@ enum kvmctl_status kvmctl_trace_shrink(struct kvmctl *k);
 enum kvmctl_status kvmctl_trace_convert(struct kvmctl *k);
 /* client/import_strace.c: "trace import" of that kind */
 enum kvmctl_status kvmctl_import_strace(struct kvmctl *k);
+/* client/record.c */
+enum kvmctl_status kvmctl_trace_record(struct kvmctl *k);
 /* client/log.c */
 enum kvmctl_status kvmctl_at(struct kvmctl *k);
 enum kvmctl_status kvmctl_log(struct kvmctl *k);

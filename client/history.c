@@ -7,6 +7,7 @@
 #include "trace/text.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -258,6 +259,48 @@ kvmctl_history_next(struct kvmctl_history *h, struct persist_travel *t, struct p
 
 	*more = status == PERSIST_OK;
 	return status == PERSIST_OK || status == PERSIST_ABSENT ? KVMCTL_OK : kvmctl_history_fail(h);
+}
+
+static enum kvmctl_status
+stretch_add(struct kvmctl_stretches *all, uint64_t from, uint64_t to)
+{
+	if (all->count == all->capacity) {
+		size_t capacity = 2 * all->capacity + 8;
+		struct kvmctl_stretch *at = realloc(all->at, capacity * sizeof *at);
+
+		if (at == NULL) {
+			kvmctl_complain("no memory");
+			return KVMCTL_UNREADABLE;
+		}
+		all->at = at;
+		all->capacity = capacity;
+	}
+	all->at[all->count++] = (struct kvmctl_stretch){ from, to };
+	return KVMCTL_OK;
+}
+
+enum kvmctl_status
+kvmctl_history_stretches(struct kvmctl_history *h, uint64_t from, uint64_t to, struct kvmctl_stretches *all)
+{
+	uint64_t step, target;
+	bool found;
+
+	for (;;) {
+		if (persist_journal_restored(h->db, h->store, to, &step, &target, &found, h->why, sizeof h->why) !=
+		    PERSIST_OK)
+			return kvmctl_history_fail(h);
+		found = found && step >= from;
+		enum kvmctl_status status = stretch_add(all, found ? step + 1 : from, to);
+		if (status != KVMCTL_OK || !found)
+			return status;
+		if (target < from - 1 || target >= step) {
+			kvmctl_complain("step %" PRIu64 " put back the state behind step %" PRIu64
+					": a trace of it begins there, with --from %" PRIu64 " or before",
+					step, target, target + 1);
+			return KVMCTL_USAGE;
+		}
+		to = target;
+	}
 }
 
 /* ---- Steps as text -------------------------------------------------------------------- */

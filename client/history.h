@@ -60,6 +60,24 @@ enum kvmctl_status kvmctl_history_travel(struct kvmctl_history *h, uint64_t behi
 enum kvmctl_status kvmctl_history_next(struct kvmctl_history *h, struct persist_travel *t, struct persist_step *step,
 				       bool *more);
 
+/* Steps that follow each other without one that puts a state back; "from" > "to": none. */
+struct kvmctl_stretch {
+	uint64_t from, to;
+};
+
+/* Zero-initialise; the owner frees "at". */
+struct kvmctl_stretches {
+	struct kvmctl_stretch *at;
+	size_t count, capacity;
+};
+
+/*
+ * The steps from .. to that led to the state behind "to", without those that
+ * were undone by putting a state back; the last stretch first.
+ */
+enum kvmctl_status kvmctl_history_stretches(struct kvmctl_history *h, uint64_t from, uint64_t to,
+					    struct kvmctl_stretches *all);
+
 /* Draw how far it is, "done" of "total", if a terminal is there to see it and it is time again. */
 void kvmctl_history_progress(struct kvmctl_history *h, uint64_t done, uint64_t total);
 

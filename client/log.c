@@ -303,58 +303,6 @@ log_steps(struct log *l)
 
 /* ---- As a trace ---------------------------------------------------------------------------------------- */
 
-/* Steps that follow each other without one that puts a state back. */
-struct stretch {
-	uint64_t from, to;
-};
-
-struct stretches {
-	struct stretch *at;
-	size_t count, capacity;
-};
-
-static bool
-stretch_add(struct stretches *all, uint64_t from, uint64_t to)
-{
-	if (all->count == all->capacity) {
-		size_t capacity = 2 * all->capacity + 8;
-		struct stretch *at = realloc(all->at, capacity * sizeof *at);
-
-		if (at == NULL)
-			return false;
-		all->at = at;
-		all->capacity = capacity;
-	}
-	all->at[all->count++] = (struct stretch){ from, to };
-	return true;
-}
-
-/* The steps from .. to that led to the state behind "to"; the last stretch first. */
-static enum kvmctl_status
-find_stretches(struct log *l, struct stretches *all)
-{
-	uint64_t to = l->to, step, target;
-	bool found;
-
-	for (;;) {
-		if (persist_journal_restored(l->h.db, l->h.store, to, &step, &target, &found, l->h.why,
-					     sizeof l->h.why) != PERSIST_OK)
-			return kvmctl_history_fail(&l->h);
-		found = found && step >= l->from;
-		if (!stretch_add(all, found ? step + 1 : l->from, to))
-			return no_memory();
-		if (!found)
-			return KVMCTL_OK;
-		if (target < l->from - 1 || target >= step) {
-			kvmctl_complain("step %" PRIu64 " put back the state behind step %" PRIu64
-					": a trace of it begins there, with --from %" PRIu64 " or before",
-					step, target, target + 1);
-			return KVMCTL_USAGE;
-		}
-		to = target;
-	}
-}
-
 /* Header, store line, and where the store came from if it was not fresh. */
 static enum kvmctl_status
 trace_head(struct log *l, struct kvms *s)
@@ -379,7 +327,7 @@ trace_head(struct log *l, struct kvms *s)
 
 /* One stretch; its watches begin with its state, since the one before ends with the same. */
 static enum kvmctl_status
-trace_stretch(struct log *l, const struct stretch *stretch, bool is_first, bool is_last)
+trace_stretch(struct log *l, const struct kvmctl_stretch *stretch, bool is_first, bool is_last)
 {
 	struct persist_travel *t = NULL;
 
@@ -409,9 +357,9 @@ trace_stretch(struct log *l, const struct stretch *stretch, bool is_first, bool 
 static enum kvmctl_status
 log_trace(struct log *l)
 {
-	struct stretches all = { .at = NULL };
+	struct kvmctl_stretches all = { .at = NULL };
 
-	enum kvmctl_status status = find_stretches(l, &all);
+	enum kvmctl_status status = kvmctl_history_stretches(&l->h, l->from, l->to, &all);
 	for (size_t i = 0; i < all.count; i++)
 		l->total += all.at[i].to + 1 - all.at[i].from;
 	for (size_t i = all.count; i-- > 0 && status == KVMCTL_OK;)

@@ -1,0 +1,175 @@
+#!/bin/bash
+# kvmctl trace record: the past of a daemon's store, a state directory without
+# a daemon, steps as they happen; and what replaying a recording comes to.
+set -u
+
+kvmctl=${KVMCTL:-./kvmctl} kvmstored=${KVMSTORED:-./kvmstored}
+case $kvmctl in /*) ;; *) kvmctl=$PWD/$kvmctl ;; esac
+case $kvmstored in /*) ;; *) kvmstored=$PWD/$kvmstored ;; esac
+scratch=$(mktemp -d)
+daemon='' recorder=''
+trap '[ -n "$recorder" ] && kill "$recorder" 2> /dev/null; [ -n "$daemon" ] && kill "$daemon" 2> /dev/null; rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 1
+unset XDG_RUNTIME_DIR
+export KVMSTORE_SOCKET=$scratch/socket
+
+checks=0 failed=0
+failure() {
+	failed=$((failed + 1))
+	echo "FAILED: $*"
+	head -n 20 out err log
+}
+
+# run STATUS WORD...: the call must end with STATUS; leaves out and err behind
+run() {
+	local want=$1 status
+	shift
+	checks=$((checks + 1))
+	timeout 60 "$kvmctl" "$@" > out 2> err < /dev/null
+	status=$?
+	[ "$status" -eq "$want" ] || failure "kvmctl $* ended with $status, not $want"
+}
+
+says() {
+	checks=$((checks + 1))
+	grep -qF -- "$2" "$1" || failure "$1 does not say: $2"
+}
+
+# until COMMAND...: wait for it to succeed
+until_() {
+	local tries
+	for ((tries = 0; tries < 100; tries++)); do
+		"$@" > /dev/null 2>&1 && return
+		sleep 0.1
+	done
+	failure "never: $*"
+}
+
+# same_digest STATE...: a replay of recorded.kvt ends in the state of this kvmctl call
+same_digest() {
+	checks=$((checks + 1))
+	"$kvmctl" "$@" digest > want 2> err
+	tail -n 1 "$recorded" | sed 's/^expect //' > out
+	cmp -s want out || failure "$recorded does not end in $(cat want)"
+}
+
+"$kvmstored" --listen "$KVMSTORE_SOCKET" --state-dir "$scratch/state" --log-level warning 2> log &
+daemon=$!
+until_ "$kvmctl" --quiet status
+
+# --- the past -----------------------------------------------------------------------
+
+run 0 exec frame_alloc frame_alloc 'kvirt_map_frames area_size=0x3000 map_offset=0x1000 frames=[1,2] prop=rw:wb'
+run 1 exec 'kvirt_drop area=9' 'kvirt_query area=1 va=0xffffdfffffffe000'
+recorded=recorded.kvt
+run 0 trace record -o recorded.kvt
+same_digest
+run 0 -e replay recorded.kvt
+says out '5'
+says recorded.kvt '@step=4 @connection='
+run 0 trace record -o recorded.kvtb
+run 0 trace convert recorded.kvtb again.kvt
+checks=$((checks + 1))
+cmp -s recorded.kvt again.kvt || failure "text and binary recordings differ"
+run 0 trace record
+checks=$((checks + 1))
+cmp -s recorded.kvt out || failure "the recording on standard output differs"
+
+# --- what was undone is left out -------------------------------------------------------
+
+run 0 undo 2
+run 0 exec 'frame_alloc kind=typed'
+run 0 trace record -o recorded.kvt
+same_digest
+run 0 -e replay recorded.kvt
+checks=$((checks + 1))
+[ "$(grep -c '^[a-z_]* .*@step=' recorded.kvt)" -eq 4 ] || failure "undone steps were recorded"
+
+# a piece has the state in front of it beside it
+run 0 trace record --from 3 --to 4 -o piece.kvt
+says piece.kvt 'snapshot="piece.kvt.base.db"'
+run 0 -e replay piece.kvt
+run 0 trace record --from 7 -o piece.kvtb
+run 0 -e replay piece.kvtb
+# the state that was put back lies in front of the piece
+run 2 trace record --from 5 -o no.kvt
+says err 'step 6 put back the state behind step 3: a trace of it begins there, with --from 4 or before'
+checks=$((checks + 1))
+[ ! -e no.kvt ] || failure "something is left of a recording that failed"
+
+# --- live --------------------------------------------------------------------------------------
+
+"$kvmctl" trace record --live -o live.kvtb 2> live.err &
+recorder=$!
+until_ test -s live.kvtb.base.db
+until_ test -s live.kvtb
+run 0 exec frame_alloc
+# the steps are there while the recorder goes on
+until_ sh -c "'$kvmctl' trace convert live.kvtb - 2> /dev/null | grep -q '^frame_alloc .*@step=8'"
+run 0 exec frame_alloc frame_alloc
+until_ sh -c "'$kvmctl' trace convert live.kvtb - 2> /dev/null | grep -q '@step=10'"
+kill -INT "$recorder"
+wait "$recorder"
+status=$?
+checks=$((checks + 1))
+[ "$status" -eq 0 ] || failure "the recorder ended with an error: $(cat live.err)"
+recorder=
+run 0 trace convert live.kvtb live.kvt
+checks=$((checks + 1))
+[ ! -s err ] || failure "a live recording that was ended has no index"
+recorded=live.kvt
+same_digest
+run 0 -e replay live.kvtb
+
+# a step that puts a state back ends it
+"$kvmctl" trace record --live -o live.kvt 2> live.err &
+recorder=$!
+until_ grep -q base live.kvt
+run 0 exec frame_alloc
+run 0 undo
+wait "$recorder"
+status=$?
+checks=$((checks + 1))
+[ "$status" -eq 0 ] || failure "the recorder ended with an error"
+recorder=
+says live.err 'the trace ends here: step 12 put back the state behind step 10, which is no operation; go on with --from 13'
+run 0 -e replay live.kvt
+
+# --to ends it too
+"$kvmctl" --json trace record --live --to 14 -o live.kvt > live.out 2> live.err &
+recorder=$!
+until_ grep -q base live.kvt
+run 0 exec frame_alloc frame_alloc frame_alloc
+wait "$recorder"
+recorder=
+says live.out '"ops":2}'
+run 0 -e replay live.kvt
+
+# a daemon that goes away leaves a trace
+"$kvmctl" trace record --live -o live.kvtb 2> live.err &
+recorder=$!
+until_ test -s live.kvtb
+sleep 0.3
+run 0 exec frame_alloc
+until_ sh -c "'$kvmctl' trace convert live.kvtb - 2> /dev/null | grep -q '@step=16'"
+kill "$daemon"
+wait "$daemon"
+daemon=
+wait "$recorder"
+status=$?
+checks=$((checks + 1))
+[ "$status" -eq 3 ] || failure "the recorder ended with $status: $(cat live.err)"
+recorder=
+run 0 -e replay live.kvtb
+
+# --- without a daemon ---------------------------------------------------------------------------
+
+recorded=recorded.kvt
+run 0 --state-dir state trace record -o recorded.kvt
+same_digest --state-dir state at last
+run 0 -e replay recorded.kvt
+run 2 --state-dir state trace record --live --to last -o x.kvt
+run 6 --state-dir nowhere trace record
+
+echo "$checks checks, $failed failed"
+[ "$failed" -eq 0 ]
