@@ -168,6 +168,7 @@ else
 		mmap munmap madvise mprotect
 		abort __assert_fail __errno_location
 		_GLOBAL_OFFSET_TABLE_ __stack_chk_fail __mem[a-z]*_chk
+		__cpu_indicator_init __cpu_model
 		__(u?div|u?mod)ti3 __(popcount|clz|ctz)[dt]i2
 	END
 	)" || true)
