@@ -1,12 +1,4 @@
-/*
- * bench - how fast the model is, alone and behind its socket.
- *
- *   bench RECORDING KVMSTORED
- *
- * RECORDING is the folder of a recording of a Linux kernel, KVMSTORED the
- * daemon to start.  "make bench" names both.  Prints one table; takes well
- * under a minute; ends the daemon it started and no other.
- */
+/* What the benchmarks share: clock, figures, table, stores. */
 #include "bench/bench.h"
 
 #include <stdarg.h>
@@ -14,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 uint64_t
 bench_now(void)
@@ -204,20 +195,4 @@ bench_apply(struct kvms *s, const struct kvms_op *op, unsigned result)
 		bench_die("%s: status %d, outcome %s", kvms_op_row(op->code)->name, (int)status,
 			  kvms_outcome_name(out.name));
 	return out.field[result];
-}
-
-int
-main(int argc, char **argv)
-{
-	if (argc != 3) {
-		fprintf(stderr, "Usage: bench RECORDING KVMSTORED\n");
-		return 2;
-	}
-	printf("kvmstore %s, %ld CPUs: medians of %u rounds (least .. largest)\n", kvms_version(),
-	       sysconf(_SC_NPROCESSORS_ONLN), BENCH_ROUNDS);
-	bench_areas();
-	bench_whole_store();
-	bench_replay(argv[1]);
-	bench_socket(argv[2]);
-	return 0;
 }

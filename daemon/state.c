@@ -418,12 +418,26 @@ kvmd_state_save_all(struct kvmd_state *state, struct kvmd_stores *stores)
 
 /* ---- Snapshots ------------------------------------------------------------------------- */
 
+static uint64_t
+microseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
 bool
 kvmd_state_save(struct kvmd_state *state, struct kvmd_store *store, bool hold, persist_saved *done, void *arg)
 {
+	uint64_t began = microseconds();
+
 	store->saving_bytes = store->journal == NULL ? 0 : persist_stream_bytes(store->journal);
 	store->saving = hold ? persist_writer_hold(state->writer, store->name, store->model, done, arg)
 			     : persist_writer_save(state->writer, store->name, store->model, done, arg);
+	if (store->saving)
+		kvmd_log(KVMD_INFO, "store \"%s\": snapshot begun: step %" PRIu64 ", stood still for %" PRIu64 " us",
+			 store->name, kvms_steps(store->model), microseconds() - began);
 	return store->saving;
 }
 

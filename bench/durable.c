@@ -1,0 +1,67 @@
+/*
+ * durable - what it costs to keep what was done, beside Redis.
+ *
+ *   durable KVMSTORED FOLDER
+ *
+ * FOLDER must be on a disk; all files go into a temporary folder in it.
+ * Prints Markdown.  bench/run calls it and says on which machine it ran.
+ * With BENCH_QUICK=1 in the environment it only shows that everything works.
+ */
+#include "bench/durable.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *
+number(char text[40], double value)
+{
+	snprintf(text, 40, "%.*f", value < 10 ? 2 : value < 100 ? 1 : 0, value);
+	return text;
+}
+
+const char *
+durable_cell(const struct bench_figure *f)
+{
+	static char cells[16][128];
+	static unsigned turn;
+	char *cell = cells[turn++ % 16], median[40], least[40], most[40];
+
+	if (f->rounds == 1)
+		snprintf(cell, sizeof cells[0], "%s", number(median, bench_median(f)));
+	else
+		snprintf(cell, sizeof cells[0], "%s (%s .. %s)", number(median, bench_median(f)),
+			 number(least, f->round[0]), number(most, f->round[f->rounds - 1]));
+	return cell;
+}
+
+const char *
+durable_ratio(const struct bench_figure *above, const struct bench_figure *below)
+{
+	static char cells[4][40];
+	static unsigned turn;
+
+	return number(cells[turn++ % 4], bench_median(above) / bench_median(below));
+}
+
+int
+main(int argc, char **argv)
+{
+	const char *quick = getenv("BENCH_QUICK");
+	struct durable d = { .quick = quick != NULL && strcmp(quick, "0") != 0 };
+
+	if (argc != 3) {
+		fprintf(stderr, "Usage: durable KVMSTORED FOLDER\n");
+		return 2;
+	}
+	d.kvmstored = argv[1];
+	d.rounds = d.quick ? 1 : 5;
+	peer_folder(argv[2]);
+	if (d.quick)
+		printf("**A smoke test: these figures mean nothing.**\n\n");
+	printf("Medians of %u rounds (least .. largest).\n", d.rounds);
+	durable_writes(&d);
+	durable_snapshots(&d);
+	durable_journal(&d);
+	return 0;
+}
