@@ -357,6 +357,7 @@ db_judge(struct persist *db, const struct report *r)
 		status = persist_db_damaged(db, r, "its log belongs to another database");
 	if (status == PERSIST_OK)
 		status = version_check(db->name, (uint32_t)version, r);
+	db->version = (uint32_t)version;
 	if (status == PERSIST_OK)
 		status = sqlite_check(db, "quick_check(1)", r);
 	/* a row that its index does not know would be lost without a word */
@@ -388,14 +389,21 @@ db_upgrade(struct persist *db, const struct report *r)
 	if (status != PERSIST_OK || version >= PERSIST_FORMAT)
 		return status;
 	(void)snprintf(stamp, sizeof stamp, "PRAGMA user_version = %d", PERSIST_FORMAT);
-	status = persist_db_exec(db, "DROP TABLE temp.unfinished; DROP TABLE temp.aside; DROP TABLE temp.journal", r);
+	if (version < PERSIST_FORMAT_JOURNAL)
+		status =
+		    persist_db_exec(db, "DROP TABLE temp.unfinished; DROP TABLE temp.aside; DROP TABLE temp.journal", r);
 	if (status == PERSIST_OK)
 		status = persist_db_exec(db, "BEGIN IMMEDIATE", r);
-	if (status == PERSIST_OK)
+	if (status == PERSIST_OK && version < PERSIST_FORMAT_JOURNAL)
 		status = persist_db_exec(db, persist_schema_journal, r);
+	if (status == PERSIST_OK && version < PERSIST_FORMAT_LISTS)
+		status = persist_db_exec(db, persist_schema_lists, r);
 	if (status == PERSIST_OK)
 		status = persist_db_exec(db, stamp, r);
-	return persist_db_transaction_end(db, status, r);
+	status = persist_db_transaction_end(db, status, r);
+	if (status == PERSIST_OK)
+		db->version = PERSIST_FORMAT;
+	return status;
 }
 
 enum persist_status
@@ -456,6 +464,7 @@ persist_db_again(const struct persist *db, struct persist **again, const struct 
 	if (status != PERSIST_OK)
 		return status;
 	(*again)->application = db->application;
+	(*again)->version = db->version;
 	(*again)->keep = db->keep;
 	status = persist_db_settle(*again, r);
 	if (status != PERSIST_OK)
@@ -588,9 +597,12 @@ persist_db_create(const char *path, uint32_t application, struct persist **out, 
 	if (status == PERSIST_OK)
 		status = persist_db_exec(db, persist_schema_journal, r);
 	if (status == PERSIST_OK)
+		status = persist_db_exec(db, persist_schema_lists, r);
+	if (status == PERSIST_OK)
 		status = persist_db_exec(db, "COMMIT", r);
 	if (status == PERSIST_OK) {
 		db->application = application;
+		db->version = PERSIST_FORMAT;
 		*out = db;
 	} else {
 		persist_close(&db);

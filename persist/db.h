@@ -35,6 +35,7 @@ struct persist {
 	char *path; /* absolute */
 	char *name; /* as messages call it */
 	uint32_t application;
+	uint32_t version; /* of its tables */
 	unsigned keep;
 	uint64_t torn; /* bytes that SQLite dropped from the log's end when it was opened */
 	bool read_only;

@@ -268,12 +268,59 @@ visit_element(void *arg, const uint64_t *words, unsigned count)
 
 #define PROP_FLAGS (KVMS_PROP_R | KVMS_PROP_W | KVMS_PROP_X | KVMS_PROP_A | KVMS_PROP_D)
 
+/* Runs of so many leaves get a record of their own; shorter ones share one, with gaps up to as many places. */
+#define RUN_LONG 16u
+#define GAP_LONG 8u
+
+/* Places from the record's first leaf to that of the run; UINT64_MAX = it cannot join the record's list. */
+static uint64_t
+list_place(const struct rows *rows, const uint64_t *last, const uint64_t record[MAPPING_WORDS])
+{
+	uint64_t width = rows->word[rows->last] - MAPPING_WORDS, size = (uint64_t)PAGE << 9 * (record[4] - 1), place;
+
+	if (last[0] != record[0] || last[3] >= RUN_LONG * (width == 0) + MAPPING_LIST * (width != 0) ||
+	    memcmp(last + 4, record + 4, (MAPPING_WORDS - 4) * sizeof *last) != 0 || record[1] < last[1])
+		return UINT64_MAX;
+	place = (record[1] - last[1]) / size;
+	if (place + record[3] > MAPPING_LIST || place > (width != 0 ? width : last[3]) + GAP_LONG)
+		return UINT64_MAX;
+	return place;
+}
+
+/* Append the leaves of a run to the newest record's list. */
+static bool
+list_add(struct rows *rows, uint64_t paddr, uint64_t leaves, unsigned level)
+{
+	for (uint64_t i = 0; i < leaves; i++)
+		if (!persist_rows_extend(rows, (paddr + (i * PAGE << 9 * (level - 1))) / PAGE))
+			return false;
+	return true;
+}
+
+/* Put a short run into the list of the newest record, which may be no list yet. */
+static bool
+list_join(struct rows *rows, const uint64_t record[MAPPING_WORDS], uint64_t place)
+{
+	uint64_t *last = rows_last(rows);
+
+	if (rows->word[rows->last] == MAPPING_WORDS && !list_add(rows, last[2], last[3], (unsigned)last[4]))
+		return false;
+	while (rows->word[rows->last] < MAPPING_WORDS + place)
+		if (!persist_rows_extend(rows, ABSENT))
+			return false;
+	if (!list_add(rows, record[2], record[3], (unsigned)record[4]))
+		return false;
+	rows_last(rows)[3] += record[3];
+	return true;
+}
+
 static bool
 visit_extent(void *arg, const struct kvms_extent *run)
 {
 	struct capture *c = arg;
-	uint64_t p = run->prop;
-	const uint64_t record[11] = {
+	struct rows *rows = &c->image->rows[TABLE_MAPPING];
+	uint64_t p = run->prop, place, *last = rows_last(rows);
+	const uint64_t record[MAPPING_WORDS] = {
 		run->table,
 		run->va,
 		run->paddr,
@@ -289,7 +336,10 @@ visit_extent(void *arg, const struct kvms_extent *run)
 
 	assert(kvms_prop_valid(p));
 	c->image->leaves += run->leaves;
-	return take(&c->image->rows[TABLE_MAPPING], record, 11) == TAKEN;
+	place = last == NULL || run->leaves >= RUN_LONG ? UINT64_MAX : list_place(rows, last, record);
+	if (place != UINT64_MAX)
+		return list_join(rows, record, place);
+	return take(rows, record, MAPPING_WORDS) == TAKEN;
 }
 
 /* Copy the configuration with its lists. */
@@ -536,6 +586,30 @@ give_places(struct build *b, unsigned level)
 	return true;
 }
 
+/* The leaves of a list, in as many runs as its page numbers make. */
+static bool
+give_list(struct build *b, struct kvms_extent *run, const uint64_t *page, size_t count)
+{
+	uint64_t leaves = 0, va = run->va, pages = UINT64_C(1) << 9 * (run->level - 1);
+
+	for (size_t i = 0; i < count; i++)
+		leaves += page[i] != ABSENT;
+	if (count > MAPPING_LIST || leaves != run->leaves || page[0] != run->paddr / PAGE || run->paddr % PAGE != 0)
+		return refuse(b, "a list of mappings is not what its row says");
+	for (size_t i = 0; i < count; i += run->leaves) {
+		run->leaves = 1;
+		if (page[i] == ABSENT)
+			continue;
+		while (i + run->leaves < count && page[i + run->leaves] == page[i] + run->leaves * pages)
+			run->leaves++;
+		run->va = va + i * pages * PAGE;
+		run->paddr = page[i] * PAGE;
+		if (page[i] > UINT64_MAX / PAGE || !kvms_restore_extent(b->s, run, b->why, sizeof b->why))
+			return page[i] > UINT64_MAX / PAGE ? refuse(b, "a list of mappings holds an impossible page") : false;
+	}
+	return true;
+}
+
 static bool
 give_extents(struct build *b)
 {
@@ -558,7 +632,8 @@ give_extents(struct build *b)
 		if (r[4] == 0 || r[4] > LEVELS_MAX || !kvms_prop_valid(run.prop))
 			return refuse(b, "a run of mappings has an impossible level or property");
 		b->leaves += r[3];
-		if (!kvms_restore_extent(b->s, &run, b->why, sizeof b->why))
+		if (width > MAPPING_WORDS ? !give_list(b, &run, r + MAPPING_WORDS, width - MAPPING_WORDS)
+					  : !kvms_restore_extent(b->s, &run, b->why, sizeof b->why))
 			return false;
 	}
 	return true;

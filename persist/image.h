@@ -17,7 +17,12 @@ enum table {
 	TABLE_FRAME,   /* paddr, pages, rc, usage, kind, meta, in_list */
 	TABLE_HANDLE,  /* tag (5 frame, 6 segment, 7 unique), id, start, end */
 	TABLE_AREA,    /* id, start, end, refs */
-	TABLE_MAPPING, /* vm_space, va, paddr, leaves, level, flags, cache, user, global, avail2, tracked */
+	/*
+	 * vm_space, va, paddr, leaves, level, flags, cache, user, global, avail2, tracked;
+	 * then nothing: paddr rises with va.  Or a list, for each place from va on the page
+	 * number of its leaf, or ABSENT; paddr and leaves are then those of the list.
+	 */
+	TABLE_MAPPING,
 	TABLE_NODE, /* paddr, level, nr_children, stray, lock, vm_space, va; the last two ABSENT if it hangs nowhere */
 	TABLE_MEMORY,      /* paddr, then words up to the end of the page at most */
 	TABLE_FREE_VA,     /* start, end */
@@ -28,6 +33,9 @@ enum table {
 	TABLE_ELEMENT,     /* tag, position, then the words after the tag */
 	TABLES
 };
+
+#define MAPPING_WORDS 11u /* of a record of TABLE_MAPPING before the list */
+#define MAPPING_LIST 512u /* most places in a list */
 
 #define ABSENT UINT64_MAX /* a column that is NULL */
 

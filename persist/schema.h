@@ -8,9 +8,10 @@
 #define PERSIST_SCHEMA_H
 
 /* Version of the tables: PRAGMA user_version of a file, snapshot.format of a snapshot. */
-#define PERSIST_FORMAT 2
+#define PERSIST_FORMAT 3
 #define PERSIST_FORMAT_JOURNAL 2 /* the first with a journal */
-#define PERSIST_FORMAT_FOREIGN 3 /* of a snapshot alone: of an adopted image, which older versions cannot load */
+#define PERSIST_FORMAT_LISTS 3   /* the first with lists of pages in table mapping */
+#define PERSIST_FORMAT_FOREIGN 4 /* of a snapshot alone: of an adopted image, which older versions cannot load */
 
 /* PRAGMA application_id, bytes 68 .. 71 of a file. */
 #define PERSIST_ID_STATE 0x6b766d73    /* "kvms": database of a state directory */
@@ -21,5 +22,8 @@ extern const char persist_schema[];
 
 /* Those of version 2, which a file of version 1 gets when it is opened for writing. */
 extern const char persist_schema_journal[];
+
+/* Those of version 3, which older files get in the same way. */
+extern const char persist_schema_lists[];
 
 #endif /* PERSIST_SCHEMA_H */

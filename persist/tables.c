@@ -1,4 +1,5 @@
 #include "persist/tables.h"
+#include "persist/schema.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,7 +19,8 @@ enum column_type {
 	COUNTER,
 	FLAGS, /* letters */
 	BYTES, /* the rest of the record: words in memory order */
-	WORDS  /* the rest of the record: words in hex */
+	WORDS, /* the rest of the record: words in hex */
+	LIST   /* the rest of the record: words as a JSON array, null for ABSENT; NULL if there are none */
 };
 
 struct column {
@@ -26,7 +28,7 @@ struct column {
 	enum column_type type;
 };
 
-#define COLUMNS_MAX 12u
+#define COLUMNS_MAX 13u
 
 static const struct table_row {
 	const char *name;
@@ -60,7 +62,8 @@ static const struct table_row {
 			      { "user", BOOL },
 			      { "global", BOOL },
 			      { "avail2", BOOL },
-			      { "tracked", BOOL } } },
+			      { "tracked", BOOL },
+			      { "pages", LIST } } },
 	[TABLE_NODE] = { "node",
 			 "paddr",
 			 { { "paddr", NUMBER },
@@ -176,11 +179,44 @@ bytes_print(const uint64_t *word, size_t count)
 	return bytes;
 }
 
+/* The decimal digits of a number; gives the place behind them. */
+static char *
+decimal(char *to, uint64_t number)
+{
+	char digits[20];
+	unsigned n = 0;
+
+	do
+		digits[n++] = (char)('0' + number % 10);
+	while ((number /= 10) != 0);
+	while (n > 0)
+		*to++ = digits[--n];
+	return to;
+}
+
+/* "[12,null,7]" */
+static char *
+list_print(const uint64_t *word, size_t count)
+{
+	char *text = sqlite3_malloc64(21 * count + 3), *to = text;
+
+	if (text == NULL)
+		return NULL;
+	for (size_t i = 0; i < count; i++) {
+		*to++ = i == 0 ? '[' : ',';
+		to = word[i] == ABSENT ? (char *)memcpy(to, "null", 4) + 4 : decimal(to, word[i]);
+	}
+	memcpy(to, "]", 2);
+	return text;
+}
+
 static int
 bind_rest(sqlite3_stmt *statement, int at, enum column_type type, const uint64_t *word, size_t count)
 {
-	if (type == WORDS) {
-		char *text = words_print(word, count);
+	if (type == LIST && count == 0)
+		return sqlite3_bind_null(statement, at);
+	if (type == WORDS || type == LIST) {
+		char *text = type == WORDS ? words_print(word, count) : list_print(word, count);
 		return text == NULL ? SQLITE_NOMEM : sqlite3_bind_text(statement, at, text, -1, sqlite3_free);
 	}
 	unsigned char *bytes = bytes_print(word, count);
@@ -211,7 +247,7 @@ bind_record(sqlite3_stmt *statement, const struct column *column, const uint64_t
 	int code = SQLITE_OK;
 
 	for (unsigned i = 0; column[i].name != NULL && code == SQLITE_OK; i++) {
-		if (column[i].type == BYTES || column[i].type == WORDS)
+		if (column[i].type >= BYTES)
 			code = bind_rest(statement, (int)i + 2, column[i].type, record + i, width - i);
 		else
 			code = bind_word(statement, (int)i + 2, column[i].type, record[i]);
@@ -221,12 +257,16 @@ bind_record(sqlite3_stmt *statement, const struct column *column, const uint64_t
 
 /* "a, b, c" of a table's columns, or as many "?"; sqlite3_free() it, NULL = no memory. */
 static char *
-column_names(const struct table_row *table, bool marks)
+column_names(const struct persist *db, const struct table_row *table, bool marks)
 {
 	sqlite3_str *out = sqlite3_str_new(NULL);
 
-	for (unsigned i = 0; table->columns[i].name != NULL; i++)
-		sqlite3_str_appendf(out, "%s%s", i > 0 ? ", " : "", marks ? "?" : table->columns[i].name);
+	for (unsigned i = 0; table->columns[i].name != NULL; i++) {
+		/* an older file, for reading only, has no such column */
+		bool there = table->columns[i].type != LIST || db->version >= PERSIST_FORMAT_LISTS;
+
+		sqlite3_str_appendf(out, "%s%s", i > 0 ? ", " : "", marks ? "?" : there ? table->columns[i].name : "NULL");
+	}
 	return sqlite3_str_finish(out);
 }
 
@@ -237,7 +277,7 @@ table_write(struct persist *db, int64_t id, const struct table_row *table, const
 	sqlite3_stmt *statement = NULL;
 	const uint64_t *record;
 	size_t at = 0, width;
-	char *names = column_names(table, false), *marks = column_names(table, true);
+	char *names = column_names(db, table, false), *marks = column_names(db, table, true);
 
 	enum persist_status status =
 	    names == NULL || marks == NULL
@@ -302,6 +342,38 @@ read_words(struct rows *rows, const char *text)
 	return READ;
 }
 
+/* A value of a list behind "at"; NULL = there is none of ours. */
+static const char *
+read_value(const char *at, uint64_t *word)
+{
+	const char *from = at;
+
+	if (strncmp(at, "null", 4) == 0) {
+		*word = ABSENT;
+		return at + 4;
+	}
+	for (*word = 0; *at >= '0' && *at <= '9' && at - from < 19; at++)
+		*word = *word * 10 + (uint64_t)(*at - '0');
+	return at == from || (*from == '0' && at - from > 1) ? NULL : at;
+}
+
+static enum read
+read_list(struct rows *rows, const char *text)
+{
+	uint64_t word;
+
+	if (*text != '[')
+		return STRANGE;
+	do {
+		text = read_value(text + 1, &word);
+		if (text == NULL || (*text != ',' && *text != ']'))
+			return STRANGE;
+		if (!persist_rows_extend(rows, word))
+			return READ_NOMEM;
+	} while (*text == ',');
+	return text[1] == '\0' ? READ : STRANGE;
+}
+
 static enum read
 read_bytes(struct rows *rows, sqlite3_stmt *statement, int at)
 {
@@ -341,8 +413,10 @@ read_column(struct rows *rows, sqlite3_stmt *statement, int at, enum column_type
 	uint64_t value = 0;
 	enum read read = READ;
 
-	if (type == WORDS)
-		return text != NULL ? read_words(rows, text) : STRANGE;
+	if (type == LIST && sqlite3_column_type(statement, at) == SQLITE_NULL)
+		return READ;
+	if (type == WORDS || type == LIST)
+		return text == NULL ? STRANGE : type == WORDS ? read_words(rows, text) : read_list(rows, text);
 	if (type == BYTES)
 		return read_bytes(rows, statement, at);
 	if (type == NUMBER || type == OPTIONAL || type == BOOL || (type == COUNT_RC && text == NULL))
@@ -379,7 +453,7 @@ table_read(struct persist *db, int64_t id, const struct table_row *table, struct
 {
 	sqlite3_stmt *statement = NULL;
 	bool row;
-	char *names = column_names(table, false);
+	char *names = column_names(db, table, false);
 
 	enum persist_status status =
 	    names == NULL ? persist_db_status(db, SQLITE_NOMEM, r)
