@@ -417,15 +417,17 @@ persist_db_transaction_end(struct persist *db, enum persist_status status, const
 	return status;
 }
 
-#define PAUSE_ROWS 4096u
+#define ASK_ROWS 1024u
 
 enum persist_status
 persist_db_wrote(struct persist *db, unsigned rows, const struct report *r)
 {
-	db->since_pause += rows;
-	if (db->pause == NULL || db->since_pause < PAUSE_ROWS)
+	db->since_asked += rows;
+	if (db->pause == NULL || db->since_asked < ASK_ROWS)
 		return PERSIST_OK;
-	db->since_pause = 0;
+	db->since_asked = 0;
+	if (!db->wanted(db->pause_arg))
+		return PERSIST_OK;
 	enum persist_status status = persist_db_exec(db, "COMMIT", r);
 	if (status != PERSIST_OK)
 		return status;

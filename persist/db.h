@@ -40,12 +40,13 @@ struct persist {
 	uint64_t torn; /* bytes that SQLite dropped from the log's end when it was opened */
 	bool read_only;
 	/*
-	 * Long writing stops now and then, with no transaction open, and calls this.
-	 * NULL: it is one transaction.
+	 * Long writing asks now and then whether somebody waits; if so it stops, with no
+	 * transaction open, and calls "pause".  NULL: it is one transaction.
 	 */
+	bool (*wanted)(void *arg);
 	void (*pause)(void *arg);
 	void *pause_arg;
-	unsigned since_pause; /* rows */
+	unsigned since_asked; /* rows */
 };
 
 /*
@@ -96,7 +97,7 @@ enum persist_status persist_db_exec(struct persist *db, const char *statements, 
 /* End the open transaction: commit if "status" is PERSIST_OK, else roll back and give it again. */
 enum persist_status persist_db_transaction_end(struct persist *db, enum persist_status status, const struct report *r);
 
-/* A row has been written, or "rows" of them: pause if it is time.  Needs an open transaction, and leaves one. */
+/* A row has been written, or as much as "rows" small ones: pause if somebody waits.  Needs an open transaction, and leaves one. */
 enum persist_status persist_db_wrote(struct persist *db, unsigned rows, const struct report *r);
 
 /* Prepare one statement; *statement is NULL on failure. */

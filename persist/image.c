@@ -586,28 +586,16 @@ give_places(struct build *b, unsigned level)
 	return true;
 }
 
-/* The leaves of a list, in as many runs as its page numbers make. */
 static bool
-give_list(struct build *b, struct kvms_extent *run, const uint64_t *page, size_t count)
+give_list(struct build *b, const struct kvms_extent *run, const uint64_t *page, size_t count)
 {
-	uint64_t leaves = 0, va = run->va, pages = UINT64_C(1) << 9 * (run->level - 1);
+	uint64_t leaves = 0;
 
 	for (size_t i = 0; i < count; i++)
 		leaves += page[i] != ABSENT;
 	if (count > MAPPING_LIST || leaves != run->leaves || page[0] != run->paddr / PAGE || run->paddr % PAGE != 0)
 		return refuse(b, "a list of mappings is not what its row says");
-	for (size_t i = 0; i < count; i += run->leaves) {
-		run->leaves = 1;
-		if (page[i] == ABSENT)
-			continue;
-		while (i + run->leaves < count && page[i + run->leaves] == page[i] + run->leaves * pages)
-			run->leaves++;
-		run->va = va + i * pages * PAGE;
-		run->paddr = page[i] * PAGE;
-		if (page[i] > UINT64_MAX / PAGE || !kvms_restore_extent(b->s, run, b->why, sizeof b->why))
-			return page[i] > UINT64_MAX / PAGE ? refuse(b, "a list of mappings holds an impossible page") : false;
-	}
-	return true;
+	return kvms_restore_list(b->s, run, page, count, b->why, sizeof b->why);
 }
 
 static bool

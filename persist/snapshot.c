@@ -439,7 +439,7 @@ persist_write(struct persist *db, const char *name, const struct persist_image *
 	if (status == PERSIST_OK)
 		status = persist_db_exec(db, "BEGIN IMMEDIATE", &r);
 	if (status == PERSIST_OK) {
-		db->since_pause = 0;
+		db->since_asked = 0;
 		status = prune(db, name, e.head.step, &r);
 		if (status == PERSIST_OK)
 			status = entry_insert(db, &e, &r);

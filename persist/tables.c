@@ -292,7 +292,7 @@ table_write(struct persist *db, int64_t id, const struct table_row *table, const
 		int code = bind_record(statement, table->columns, record, width);
 		status = code == SQLITE_OK ? persist_db_run(db, statement, r) : persist_db_status(db, code, r);
 		if (status == PERSIST_OK)
-			status = persist_db_wrote(db, 1, r);
+			status = persist_db_wrote(db, 1 + (unsigned)width / 16, r);
 	}
 	(void)sqlite3_finalize(statement);
 	return status;

@@ -236,24 +236,24 @@ wait_until(struct persist_writer *w, const struct timespec *deadline)
 		pthread_cond_timedwait(&w->work, &w->lock, deadline);
 }
 
-/* Sleep until there is something to write, and it is time to.  Needs the lock. */
+/* There is something to write, and it is time to.  Needs the lock. */
+static bool
+is_due(const struct persist_writer *w)
+{
+	if (TAILQ_EMPTY(&w->waiting))
+		return w->written < w->complete;
+	return w->durability == PERSIST_DURABILITY_FULL || w->hurry || w->waiting_bytes >= HASTE_BYTES ||
+	       is_past(after(w->oldest, w->interval));
+}
+
+/* Sleep until that is so.  Needs the lock. */
 static void
 wait_for_work(struct persist_writer *w)
 {
-	while (!w->stop && STAILQ_EMPTY(&w->jobs)) {
-		if (TAILQ_EMPTY(&w->waiting)) {
-			if (w->written < w->complete)
-				return;
-			wait_until(w, NULL);
-		} else if (w->durability == PERSIST_DURABILITY_FULL || w->hurry || w->waiting_bytes >= HASTE_BYTES) {
-			return;
-		} else {
-			struct timespec deadline = after(w->oldest, w->interval);
+	while (!w->stop && STAILQ_EMPTY(&w->jobs) && !is_due(w)) {
+		struct timespec deadline = after(w->oldest, w->interval);
 
-			if (is_past(deadline))
-				return;
-			wait_until(w, &deadline);
-		}
+		wait_until(w, TAILQ_EMPTY(&w->waiting) ? NULL : &deadline);
 	}
 }
 
@@ -380,7 +380,18 @@ jobs_give_up(struct persist_writer *w)
 	}
 }
 
-/* Between two parts of something long: nobody waits for it. */
+/* In the midst of something long: would steps wait for it? */
+static bool
+on_wanted(void *arg)
+{
+	struct persist_writer *w = arg;
+
+	pthread_mutex_lock(&w->lock);
+	bool due = is_due(w);
+	pthread_mutex_unlock(&w->lock);
+	return due;
+}
+
 static void
 on_pause(void *arg)
 {
@@ -492,6 +503,7 @@ persist_writer_start(struct persist *db, enum persist_durability durability, uns
 							  strerror(errno))
 					 : persist_db_again(db, &w->db, &r);
 	if (status == PERSIST_OK) {
+		w->db->wanted = on_wanted;
 		w->db->pause = on_pause;
 		w->db->pause_arg = w;
 		int error = thread_start(&w->thread, run, w);

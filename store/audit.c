@@ -39,29 +39,45 @@ index_compare(const void *a, const void *b)
 	return *left < *right ? -1 : *left > *right;
 }
 
-/* The tally of a slot, for counting; NULL for a slot that does not exist. */
+static struct tallies *
+chunk_of(struct audit *a, uint64_t slot)
+{
+	struct tallies **chunk = &a->chunks[slot / AUDIT_CHUNK];
+
+	if (*chunk == NULL) {
+		a->made = room(a, a->made, a->made_count, &a->made_capacity, sizeof *a->made);
+		*chunk = need(a, calloc(1, sizeof **chunk));
+		a->made[a->made_count++] = slot / AUDIT_CHUNK;
+	}
+	return *chunk;
+}
+
+/* The tally of a slot, for counting all but mappings; NULL for a slot that does not exist. */
 static struct tally *
 tally_at(struct audit *a, uint64_t slot)
 {
-	struct tally **chunk;
+	struct tallies *chunk;
 
 	if (slot >= a->s->slots_count)
 		return NULL;
-	chunk = &a->chunks[slot / AUDIT_CHUNK];
-	if (*chunk == NULL) {
-		a->made = room(a, a->made, a->made_count, &a->made_capacity, sizeof *a->made);
-		*chunk = need(a, calloc(AUDIT_CHUNK, sizeof **chunk));
-		a->made[a->made_count++] = slot / AUDIT_CHUNK;
-	}
-	return &(*chunk)[slot % AUDIT_CHUNK];
+	chunk = chunk_of(a, slot);
+	if (chunk->more == NULL)
+		chunk->more = need(a, calloc(AUDIT_CHUNK, sizeof *chunk->more));
+	return &chunk->more[slot % AUDIT_CHUNK];
 }
 
 struct tally
 audit_tally(const struct audit *a, uint64_t slot)
 {
-	const struct tally *chunk = a->chunks[slot / AUDIT_CHUNK];
+	const struct tallies *chunk = a->chunks[slot / AUDIT_CHUNK];
+	struct tally t = { 0 };
 
-	return chunk != NULL ? chunk[slot % AUDIT_CHUNK] : (struct tally){ 0 };
+	if (chunk == NULL)
+		return t;
+	if (chunk->more != NULL)
+		t = chunk->more[slot % AUDIT_CHUNK];
+	t.mappings = chunk->mappings[slot % AUDIT_CHUNK];
+	return t;
 }
 
 /* The least slot >= from with a tally that is not zero. */
@@ -80,11 +96,12 @@ next_tallied(const struct audit *a, uint64_t from)
 	}
 	for (; low < a->made_count; low++) {
 		static const struct tally none;
-		const struct tally *chunk = a->chunks[a->made[low]];
+		const struct tallies *chunk = a->chunks[a->made[low]];
 		uint64_t first = a->made[low] * AUDIT_CHUNK;
 
 		for (uint64_t i = from > first ? from - first : 0; i < AUDIT_CHUNK; i++)
-			if (memcmp(&chunk[i], &none, sizeof none) != 0)
+			if (chunk->mappings[i] != 0 ||
+			    (chunk->more != NULL && memcmp(&chunk->more[i], &none, sizeof none) != 0))
 				return first + i;
 	}
 	return BITMAP_NONE;
@@ -114,16 +131,15 @@ static void
 count_leaf(struct audit *a, uint64_t table, uint64_t word, unsigned level)
 {
 	struct leaf leaf = pte_decode_frame(&a->s->paging, word, level);
-	struct tally *t;
+	uint64_t slot = leaf.paddr / PAGE;
 
 	if (!leaf_tracked(table, &leaf)) {
 		a->totals.leaves_untracked++;
 		return;
 	}
 	a->totals.leaves_tracked++;
-	t = tally_at(a, leaf.paddr / PAGE);
-	if (t != NULL)
-		t->mappings++;
+	if (slot < a->s->slots_count)
+		chunk_of(a, slot)->mappings[slot % AUDIT_CHUNK]++;
 }
 
 /* Count what the words of a table designate; of a user root only the user half is its own. */
@@ -591,8 +607,10 @@ audit_make(struct kvms *s, struct audit *a)
 void
 audit_free(struct audit *a)
 {
-	for (size_t i = 0; i < a->made_count; i++)
+	for (size_t i = 0; i < a->made_count; i++) {
+		free(a->chunks[a->made[i]]->more);
 		free(a->chunks[a->made[i]]);
+	}
 	free(a->made);
 	free(a->chunks);
 	free(a->locks.at);

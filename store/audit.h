@@ -31,9 +31,18 @@ struct audit_ids {
 
 #define AUDIT_CHUNK 512u
 
+/*
+ * Tallies of neighbouring slots.  Most frames have mappings and nothing else, and a
+ * full check of a large store is as fast as memory is touched: so those stand alone.
+ */
+struct tallies {
+	uint32_t mappings[AUDIT_CHUNK];
+	struct tally *more; /* all else; NULL = zero */
+};
+
 struct audit {
 	struct kvms *s;
-	struct tally **chunks; /* tally of slot i: chunks[i / AUDIT_CHUNK][i % AUDIT_CHUNK], or all zero */
+	struct tallies **chunks; /* of slot i: chunks[i / AUDIT_CHUNK], at i % AUDIT_CHUNK; NULL = all zero */
 	uint64_t chunks_count;
 	uint64_t *made; /* indexes of the chunks that exist, ascending when the audit is made */
 	size_t made_count, made_capacity;

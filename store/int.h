@@ -430,6 +430,19 @@ word_at(const struct kvms *s, uint64_t paddr)
 	return *(const uint64_t *)(const void *)(s->memory + paddr);
 }
 
+/*
+ * Loops over the entries of a table come to one frame after the other, at random
+ * places.  They name the slot they need so many entries later, and do not wait for it then.
+ */
+#define AHEAD 12u
+
+static inline void
+slot_ahead(const struct kvms *s, uint64_t paddr)
+{
+	if (paddr < s->max_paddr)
+		__builtin_prefetch(&s->slot[paddr / PAGE]);
+}
+
 /* Write a word of simulated memory: undo, digest, written page. */
 void word_set(struct kvms *s, uint64_t paddr, uint64_t word);
 /* Make every byte of a page zero. */

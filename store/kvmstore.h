@@ -433,6 +433,9 @@ bool kvms_restore_begin(struct kvms *s);
 bool kvms_restore_element(struct kvms *s, const uint64_t *words, unsigned count, char *why, size_t size);
 bool kvms_restore_node(struct kvms *s, const struct kvms_node_place *place, char *why, size_t size);
 bool kvms_restore_extent(struct kvms *s, const struct kvms_extent *run, char *why, size_t size);
+/* Leaves like the first of "run", at places one behind the other: frame numbers, UINT64_MAX = no leaf there. */
+bool kvms_restore_list(struct kvms *s, const struct kvms_extent *run, const uint64_t *page, size_t count, char *why,
+		       size_t size);
 bool kvms_restore_end(struct kvms *s, uint64_t steps, uint64_t digest, char *why, size_t size);
 
 /* ---- Memory as it lies ------------------------------------------------------ */

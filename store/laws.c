@@ -1548,6 +1548,8 @@ full_words(struct check *c, uint64_t table, uint64_t node, unsigned level)
 	for (unsigned i = 0; i < NODE_ENTRIES; i++) {
 		uint64_t word = word_at(c->s, word_paddr(node, i));
 
+		if (i + AHEAD < NODE_ENTRIES)
+			slot_ahead(c->s, pte_leaf_address(&c->s->paging, word_at(c->s, word_paddr(node, i + AHEAD)), level));
 		if (word == 0 && !root)
 			continue;
 		run_word(c, node, i);

@@ -540,12 +540,13 @@ kvms_restore_node(struct kvms *s, const struct kvms_node_place *place, char *why
 	return true;
 }
 
+/* Put a leaf into the node of its level. */
 static bool
-restore_leaf(struct kvms *s, const struct kvms_extent *run, uint64_t va, uint64_t paddr)
+restore_leaf(struct kvms *s, const struct kvms_extent *run, uint64_t node, uint64_t va, uint64_t paddr)
 {
 	struct leaf leaf = { .paddr = paddr, .prop = run->prop, .avail1 = run->tracked == (run->table == KERNEL_TABLE) };
-	uint64_t node = node_on_way(s, run->table, va, run->level), word;
 	unsigned index = entry_index(va, run->level);
+	uint64_t word;
 
 	if (node == NO_NODE || word_at(s, word_paddr(node, index)) != 0 || va % page_size(run->level) != 0 ||
 	    pte_encode_leaf(&s->paging, &leaf, run->level, &word) != O_ok)
@@ -564,9 +565,33 @@ restore_leaf(struct kvms *s, const struct kvms_extent *run, uint64_t va, uint64_
 	return true;
 }
 
-bool
-kvms_restore_extent(struct kvms *s, const struct kvms_extent *run, char *why, size_t size)
+/* The leaves of a run, or of a list if "page" is not NULL. */
+static bool
+restore_leaves(struct kvms *s, const struct kvms_extent *run, const uint64_t *page, uint64_t count)
 {
+	uint64_t node = NO_NODE, size = page_size(run->level);
+
+	for (uint64_t i = 0; i < count; i++) {
+		uint64_t va = run->va + i * size, paddr = page == NULL ? run->paddr + i * size : page[i] * PAGE;
+
+		if (i == 0 || entry_index(va, run->level) == 0)
+			node = node_on_way(s, run->table, va, run->level);
+		if (page != NULL && i + AHEAD < count)
+			slot_ahead(s, page[i + AHEAD] * PAGE);
+		if (page != NULL && page[i] == UINT64_MAX)
+			continue;
+		if ((page != NULL && page[i] > UINT64_MAX / PAGE) || !restore_leaf(s, run, node, va, paddr))
+			return false;
+	}
+	return true;
+}
+
+static bool
+restore_extent(struct kvms *s, const struct kvms_extent *run, const uint64_t *page, uint64_t count, char *why,
+	       size_t size)
+{
+	bool done;
+
 	if (table_root(s, run->table) == NO_NODE || run->level < 1 || run->level > s->paging.highest_leaf ||
 	    !kvms_prop_valid(run->prop))
 		return refuse(why, size, "a run of leaves has an impossible table, level or property");
@@ -575,16 +600,22 @@ kvms_restore_extent(struct kvms *s, const struct kvms_extent *run, char *why, si
 		s->can_leave = false;
 		return refuse(why, size, no_memory);
 	}
-	for (uint64_t i = 0; i < run->leaves; i++) {
-		uint64_t offset = i * page_size(run->level);
-
-		if (!restore_leaf(s, run, run->va + offset, run->paddr + offset)) {
-			s->can_leave = false;
-			return refuse(why, size, "a leaf has no page-table node, or shares its place");
-		}
-	}
+	done = restore_leaves(s, run, page, count);
 	s->can_leave = false;
-	return true;
+	return done || refuse(why, size, "a leaf has no page-table node, or shares its place");
+}
+
+bool
+kvms_restore_extent(struct kvms *s, const struct kvms_extent *run, char *why, size_t size)
+{
+	return restore_extent(s, run, NULL, run->leaves, why, size);
+}
+
+bool
+kvms_restore_list(struct kvms *s, const struct kvms_extent *run, const uint64_t *page, size_t count, char *why,
+		  size_t size)
+{
+	return restore_extent(s, run, page, count, why, size);
 }
 
 /* ---- What follows from the rest ---------------------------------------------------- */

@@ -840,10 +840,10 @@ Test(persist_damage, newer_version_is_refused_and_left_alone)
 	struct kvms *s = store_new("");
 
 	save_file("s.kvms", s);
-	sql("s.kvms", "PRAGMA user_version = 3");
+	sql("s.kvms", "PRAGMA user_version = 4");
 	refused("s.kvms", "newer version");
 	cr_assert(persist_file_is_ours("s.kvms"));
-	sql("s.kvms", "PRAGMA user_version = 2; UPDATE snapshot SET format = 4, library = '9.9'");
+	sql("s.kvms", "PRAGMA user_version = 3; UPDATE snapshot SET format = 5, library = '9.9'");
 	refused("s.kvms", "newer version of kvmstore (9.9)");
 	sql("s.kvms", "PRAGMA user_version = 0; UPDATE snapshot SET format = 1");
 	refused("s.kvms", "damaged");
@@ -1359,6 +1359,8 @@ Test(persist_tables, every_value_and_unknown_tags_survive)
 	for (uint64_t flags = 0; flags < 32; flags++)
 		ROW(TABLE_MAPPING, 0, flags, max, high, flags, flags, flags % 5, flags & 1, flags >> 1 & 1,
 		    flags >> 2 & 1, 0);
+	ROW(TABLE_MAPPING, 1, 0, 0x5000, 2, 1, 3, 4, 1, 0, 0, 1, 5, 0);
+	ROW(TABLE_MAPPING, 1, 0x7000, 0, 2, 1, 3, 4, 1, 0, 0, 1, 0, ABSENT, ABSENT, INT64_MAX);
 	ROW(TABLE_NODE, 0, 4, 512, 0, max, 0, high);
 	ROW(TABLE_NODE, 0x1000, 1, 0, 1, 0, ABSENT, ABSENT);
 	ROW(TABLE_MEMORY, 0x5000, 0x0807060504030201, 0, max);

@@ -252,7 +252,7 @@ Test(travel, says_what_there_is_not)
 	cr_expect(!h.has_journal && h.has_state && h.earliest == 0 && h.latest == 0);
 	persist_close(&db);
 	/* as version 1 wrote it */
-	sql("DROP TABLE journal; DROP TABLE aside; DROP VIEW journal_groups; PRAGMA user_version = 1");
+	sql("DROP TABLE journal; DROP TABLE aside; DROP VIEW journal_groups; PRAGMA user_version = 1"); /* or nearly so */
 	db = reader();
 	cr_expect_eq(persist_history(db, "s", &h, WHY), PERSIST_ABSENT);
 	cr_expect_not_null(strstr(why, "no journal: the file is of version 1"), "%s", why);
