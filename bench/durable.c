@@ -1,9 +1,9 @@
 /*
  * durable - what it costs to keep what was done, beside Redis.
  *
- *   durable KVMSTORED FOLDER
+ *   durable KVMSTORED FOLDER [writes | snapshots | journal]
  *
- * FOLDER must be on a disk; all files go into a temporary folder in it.
+ * The last argument asks for one part; all of them is the default.  FOLDER must be on a disk; all files go into a temporary folder in it.
  * Prints Markdown.  bench/run calls it and says on which machine it ran.
  * With BENCH_QUICK=1 in the environment it only shows that everything works.
  */
@@ -50,8 +50,8 @@ main(int argc, char **argv)
 	const char *quick = getenv("BENCH_QUICK");
 	struct durable d = { .quick = quick != NULL && strcmp(quick, "0") != 0 };
 
-	if (argc != 3) {
-		fprintf(stderr, "Usage: durable KVMSTORED FOLDER\n");
+	if (argc < 3 || argc > 4) {
+		fprintf(stderr, "Usage: durable KVMSTORED FOLDER [writes | snapshots | journal]\n");
 		return 2;
 	}
 	d.kvmstored = argv[1];
@@ -60,8 +60,11 @@ main(int argc, char **argv)
 	if (d.quick)
 		printf("**A smoke test: these figures mean nothing.**\n\n");
 	printf("Medians of %u rounds (least .. largest).\n", d.rounds);
-	durable_writes(&d);
-	durable_snapshots(&d);
-	durable_journal(&d);
+	if (argc == 3 || strcmp(argv[3], "writes") == 0)
+		durable_writes(&d);
+	if (argc == 3 || strcmp(argv[3], "snapshots") == 0)
+		durable_snapshots(&d);
+	if (argc == 3 || strcmp(argv[3], "journal") == 0)
+		durable_journal(&d);
 	return 0;
 }

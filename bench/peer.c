@@ -56,16 +56,18 @@ on_signal(int number)
 void
 peer_folder(const char *parent)
 {
+	char *real = realpath(parent, NULL); /* a server may change its folder */
 	struct statfs fs;
 
-	if (statfs(parent, &fs) != 0)
+	if (real == NULL || statfs(real, &fs) != 0)
 		bench_die("%s: %s", parent, strerror(errno));
 	if (fs.f_type == TMPFS || fs.f_type == RAMFS)
 		bench_die("%s is memory, not a disk; name a folder on one with BENCH_DIR", parent);
-	if (snprintf(folder.path, sizeof folder.path, "%s/kvmstore-bench-XXXXXX", parent) >= (int)sizeof folder.path)
+	if (snprintf(folder.path, sizeof folder.path, "%s/kvmstore-bench-XXXXXX", real) >= (int)sizeof folder.path)
 		bench_die("%s: too long for the path of a socket; name a shorter folder with BENCH_DIR", parent);
 	if (mkdtemp(folder.path) == NULL)
 		bench_die("no temporary folder in %s: %s", parent, strerror(errno));
+	free(real);
 	atexit(folder_remove);
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);

@@ -13,6 +13,7 @@
 #define PAGE KVMS_PAGE_SIZE
 #define PROP_RW (KVMS_PROP_R | KVMS_PROP_W | UINT64_C(4) << KVMS_PROP_CACHE_SHIFT) /* rw:wb */
 #define AREA_PAGES 512u
+#define FEW 3u /* rounds of what takes long */
 #define BATCH 500u
 #define EXTRA 1000u /* operations behind the fill, which make the snapshot due */
 #define SAMPLES_MAX (1u << 22)
@@ -385,7 +386,7 @@ durable_snapshots(const struct durable *d)
 	for (size_t i = 0; i < count; i++) {
 		if (d->quick)
 			sizes[i].count /= 10;
-		for (unsigned round = 0; round < d->rounds; round++) {
+		for (unsigned round = 0; round < d->rounds && (round < FEW || sizes[i].count < 1000000); round++) {
 			size_kvmstored(d, &sizes[i]);
 			size_redis(&sizes[i]);
 		}
@@ -479,7 +480,7 @@ durable_journal(const struct durable *d)
 	struct bench_figure kvmstored = { .rounds = 0 }, redis = { .rounds = 0 };
 	size_t ops = d->quick ? 30000 : 1000000;
 
-	for (unsigned round = 0; round < d->rounds; round++) {
+	for (unsigned round = 0; round < d->rounds && round < FEW; round++) {
 		bench_add(&kvmstored, (double)ops / journal_kvmstored(d, ops));
 		bench_add(&redis, (double)ops / journal_redis(ops));
 	}
