@@ -276,13 +276,15 @@ visit_element(void *arg, const uint64_t *words, unsigned count)
 static uint64_t
 list_place(const struct rows *rows, const uint64_t *last, const uint64_t record[MAPPING_WORDS])
 {
-	uint64_t width = rows->word[rows->last] - MAPPING_WORDS, size = (uint64_t)PAGE << 9 * (record[4] - 1), place;
+	uint64_t listed = rows->word[rows->last] - MAPPING_WORDS, place;
 
-	if (last[0] != record[0] || last[3] >= RUN_LONG * (width == 0) + MAPPING_LIST * (width != 0) ||
-	    memcmp(last + 4, record + 4, (MAPPING_WORDS - 4) * sizeof *last) != 0 || record[1] < last[1])
+	if (listed == 0 && last[3] >= RUN_LONG)
 		return UINT64_MAX;
-	place = (record[1] - last[1]) / size;
-	if (place + record[3] > MAPPING_LIST || place > (width != 0 ? width : last[3]) + GAP_LONG)
+	if (last[0] != record[0] || record[1] < last[1] ||
+	    memcmp(last + 4, record + 4, (MAPPING_WORDS - 4) * sizeof *last) != 0)
+		return UINT64_MAX;
+	place = (record[1] - last[1]) / ((uint64_t)PAGE << 9 * (record[4] - 1));
+	if (place + record[3] > MAPPING_LIST || place > (listed != 0 ? listed : last[3]) + GAP_LONG)
 		return UINT64_MAX;
 	return place;
 }

@@ -337,7 +337,7 @@ const char persist_schema_lists[] =
 "		user, global, avail2, tracked\n"
 "	FROM mapping, json_each(mapping.pages) AS page WHERE pages IS NOT NULL AND page.value IS NOT NULL;\n"
 
-"DROP VIEW mappings;\n"
+"DROP VIEW IF EXISTS mappings;\n"
 "CREATE VIEW mappings AS\n"
 "	SELECT store, vm_space, printf('0x%x', va) AS va, printf('0x%x', va + (leaves << (12 + 9 * (level - 1)))) AS end,\n"
 "		printf('0x%x', paddr) AS paddr, leaves, level, flags || ':' || cache || iif(user, '+user', '')\n"
@@ -361,7 +361,7 @@ const char persist_schema_lists[] =
 "		AND va + (page.key << (12 + 9 * (level - 1))) < area.end\n"
 "		AND va + ((page.key + 1) << (12 + 9 * (level - 1))) > area.start;\n"
 
-"DROP VIEW area_mappings;\n"
+"DROP VIEW IF EXISTS area_mappings;\n"
 "CREATE VIEW area_mappings AS\n"
 "	-- Each area with the runs of leaves that meet it; va is NULL for an area with none.\n"
 "	SELECT store, area.id AS area, printf('0x%x', area.start) AS start, printf('0x%x', area.end) AS end,\n"
@@ -371,7 +371,7 @@ const char persist_schema_lists[] =
 "		AND area_runs.area = area.id\n"
 "	ORDER BY store, area.start, area_runs.va;\n"
 
-"DROP VIEW holders;\n"
+"DROP VIEW IF EXISTS holders;\n"
 "CREATE VIEW holders AS\n"
 "	-- Who holds physical memory.  For one frame: WHERE first <= 0x5000 AND 0x5000 <= last\n"
 "	-- (list links and flush queues are in element and cpu).\n"
@@ -385,7 +385,7 @@ const char persist_schema_lists[] =
 "	SELECT store, paddr, paddr + 4095, 'page-table node', vm_space, iif(va IS NULL, NULL, printf('0x%x', va))\n"
 "	FROM newest JOIN node USING(snapshot);\n"
 
-"DROP VIEW area_frames;\n"
+"DROP VIEW IF EXISTS area_frames;\n"
 "CREATE VIEW area_frames AS\n"
 "	-- Physical memory that areas map, with the address at which a run begins.  For one\n"
 "	-- frame: WHERE first <= 0x5000 AND 0x5000 <= last.  A large leaf may lie in two areas.\n"

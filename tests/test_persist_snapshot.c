@@ -369,7 +369,7 @@ sql_is(const char *path, const char *query, const char *want)
 {
 	char *text = sql_text(path, query);
 
-	cr_assert_str_eq(text, want, "%s", query);
+	cr_assert_str_eq(text, want, "%s: %s", query, text);
 	free(text);
 }
 
@@ -920,6 +920,23 @@ static const char *const edits[] = {
 	"UPDATE mapping SET tracked = 1 - tracked",
 	"UPDATE mapping SET tracked = 2",
 	"UPDATE mapping SET paddr = -4096",
+	"UPDATE mapping SET pages = NULL WHERE pages IS NOT NULL",
+	"UPDATE mapping SET pages = pages || ' ' WHERE pages IS NOT NULL",
+	"UPDATE mapping SET pages = replace(pages, ',', ', ') WHERE pages IS NOT NULL",
+	"UPDATE mapping SET pages = replace(pages, '[', '[0') WHERE pages IS NOT NULL",
+	"UPDATE mapping SET pages = replace(pages, ']', '') WHERE pages IS NOT NULL",
+	"UPDATE mapping SET pages = replace(pages, ']', ',1]') WHERE pages IS NOT NULL",
+	"UPDATE mapping SET pages = replace(pages, ']', ',99999999999999999999]') WHERE pages IS NOT NULL",
+	"UPDATE mapping SET pages = replace(pages, ',', ',9') WHERE pages IS NOT NULL",
+	"UPDATE mapping SET pages = replace(pages, ',', ',null,') WHERE pages IS NOT NULL",
+	"UPDATE mapping SET pages = replace(pages, ']', replace(hex(zeroblob(600)), '00', ',null') || ']')"
+	" WHERE pages IS NOT NULL",
+	"UPDATE mapping SET pages = '[]' WHERE pages IS NOT NULL",
+	"UPDATE mapping SET pages = '[null]', leaves = 0 WHERE pages IS NOT NULL",
+	"UPDATE mapping SET pages = '' WHERE pages IS NOT NULL",
+	"UPDATE mapping SET pages = 1 WHERE pages IS NOT NULL",
+	"UPDATE mapping SET pages = CAST(pages AS BLOB) WHERE pages IS NOT NULL",
+	"UPDATE mapping SET level = 2 WHERE pages IS NOT NULL",
 	"DELETE FROM mapping",
 	"DELETE FROM mapping WHERE va = (SELECT min(va) FROM mapping)",
 	"UPDATE node SET va = NULL",
@@ -1392,6 +1409,94 @@ Test(persist_tables, every_value_and_unknown_tags_survive)
 	persist_image_free(&image);
 	persist_image_free(&back);
 	directory_has("");
+}
+
+/* A store with an area of scattered pages, one of pages in a row, and one with gaps. */
+static struct kvms *
+scattered_store(void)
+{
+	struct kvms *s = store_new("");
+
+	for (unsigned i = 0; i < 60; i++)
+		step_ok(s, "frame_alloc");
+	step_ok(s, "kvirt_map_frames area_size=0x14000 prop=rw:wb "
+		   "frames=[20,19,18,17,16,15,14,13,12,11,10,9,8,7,6,5,4,3,2,1]");
+	step_ok(s, "kvirt_map_frames area_size=0x14000 prop=rw:wb "
+		   "frames=[21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40]");
+	for (unsigned i = 41; i <= 60; i += 2) {
+		char text[120];
+
+		snprintf(text, sizeof text, "kvirt_map_frames area_size=0x3000 frames=[%u,%u] prop=r:wb", i + 1, i);
+		step_ok(s, text);
+	}
+	return s;
+}
+
+/* Short runs share a row, also across gaps; a person sees each leaf, and which area maps a frame. */
+Test(persist_tables, short_runs_share_a_row_and_views_write_them_out)
+{
+	struct kvms *s = scattered_store(), *loaded;
+	const char *f = "s.kvms";
+
+	save_file(f, s);
+	sql_is(f, "SELECT count(*) FROM mapping WHERE pages IS NOT NULL", "2");
+	sql_is(f, "SELECT leaves || ' ' || json_array_length(pages) FROM mapping WHERE flags = 'r'", "20 29");
+	sql_is(f, "SELECT leaves || ' ' || json_array_length(pages) FROM mapping WHERE flags = 'rw' AND pages NOT NULL",
+	       "20 20");
+	sql_is(f, "SELECT leaves FROM mapping WHERE pages IS NULL", "20");
+	sql_is(f, "SELECT leaves FROM snapshot", "60");
+	sql_is(f, "SELECT sum(leaves) FROM mappings", "60");
+	sql_is(f, "SELECT count(*) FROM mappings", "41");
+	sql_is(f, "SELECT count(*) || ' ' || count(DISTINCT area) || ' ' || sum(last - first + 1) FROM area_frames",
+	       "41 12 245760");
+	sql_is(f, "SELECT count(*) FROM area_mappings WHERE area = 1", "20");
+	sql_is(f, "SELECT count(*) FROM area_mappings WHERE va IS NULL", "0");
+	/* each frame with one reference has one holder, and the areas' leaves are where the mappings are */
+	sql_is(f, "SELECT count(*) FROM holders WHERE holder = 'kernel table'", "41");
+	sql_is(f,
+	       "SELECT count(*) FROM area_frames AS a JOIN mappings AS m USING(va) "
+	       "WHERE printf('0x%x', a.first) = m.paddr",
+	       "41");
+	loaded = load_file(f);
+	cr_assert_eq(kvms_digest(loaded), kvms_digest(s));
+	kvms_free(&loaded);
+	kvms_free(&s);
+}
+
+/* Version 2 had a row for each run and other views. */
+Test(persist_tables, a_file_of_version_2_is_read_as_it_is_and_brought_up_to_date_for_writing)
+{
+	struct kvms *s = store_new(""), *scattered = scattered_store(), *loaded;
+	struct persist *db = state_open(PERSIST_CREATE);
+	uint64_t digest;
+
+	step_ok(s, "frame_alloc");
+	step_ok(s, "kvirt_map_frames area_size=0x1000 frames=[1] prop=rw:wb");
+	digest = kvms_digest(s);
+	cr_assert_eq(persist_save(db, "default", s, NULL, WHY), PERSIST_OK, "%s", why);
+	persist_close(&db);
+	sql("kvmstore.db", "DROP VIEW runs; DROP VIEW area_runs; DROP VIEW mappings; DROP VIEW area_mappings;"
+			   "DROP VIEW holders; DROP VIEW area_frames; ALTER TABLE mapping DROP COLUMN pages;"
+			   "CREATE VIEW mappings AS SELECT * FROM mapping; PRAGMA user_version = 2");
+	db = state_open(PERSIST_READ_ONLY);
+	cr_assert_eq(persist_load(db, "default", 0, &loaded, NULL, WHY), PERSIST_OK, "%s", why);
+	cr_assert_eq(kvms_digest(loaded), digest);
+	kvms_free(&loaded);
+	persist_close(&db);
+	sql_is("kvmstore.db", "PRAGMA user_version", "2");
+	db = state_open(0);
+	cr_assert_eq(persist_load(db, "default", 0, &loaded, NULL, WHY), PERSIST_OK, "%s", why);
+	cr_assert_eq(kvms_digest(loaded), digest);
+	cr_assert_eq(persist_save(db, "default", scattered, NULL, WHY), PERSIST_OK, "%s", why);
+	kvms_free(&loaded);
+	cr_assert_eq(persist_load(db, "default", 0, &loaded, NULL, WHY), PERSIST_OK, "%s", why);
+	cr_assert_eq(kvms_digest(loaded), kvms_digest(scattered));
+	persist_close(&db);
+	sql_is("kvmstore.db", "PRAGMA user_version", "3");
+	sql_is("kvmstore.db", "SELECT count(*) FROM area_frames", "41");
+	kvms_free(&loaded);
+	kvms_free(&scattered);
+	kvms_free(&s);
 }
 
 Test(persist_tables, a_person_can_ask)
