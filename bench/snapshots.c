@@ -353,10 +353,10 @@ static void
 snapshots_print(const struct sizes *s, size_t count)
 {
 	printf("\n### Snapshots\n\n"
-	       "Pages mapped into areas of %u, to frames in random order: nothing can be told in runs.  A client asks for translations one by one all the time; the quiet\n"
-	       "columns are its requests in the 0.3 s before the snapshot, the others those during it.  The daemon\n"
-	       "says itself how long it stood still.  Duration: from the operations that make the snapshot due\n"
-	       "(%u, within it) until it is on the disk.\n\n"
+	       "Pages mapped into areas of %u, to frames in random order: nothing can be told in runs.  A client\n"
+	       "asks for translations one by one all the time; the quiet columns are its requests before the\n"
+	       "snapshot, the others those from the operations that make it due (%u, part of the figure) until it\n"
+	       "is on the disk.  The daemon says itself how long it stood still.\n\n"
 	       "| mappings | stood still, ms | p50, ms | p99, ms | most, ms | quiet p50 | quiet p99 | quiet most |\n"
 	       "|---|---|---|---|---|---|---|---|\n",
 	       AREA_PAGES, EXTRA);
