@@ -573,7 +573,7 @@ persist_drop_snapshot(struct persist *db, const char *name, uint64_t id, char *w
 	enum persist_status status = persist_db_exec(db, "BEGIN IMMEDIATE", &r);
 	if (status != PERSIST_OK)
 		return status;
-	db->since_pause = 0;
+	db->since_asked = 0;
 	status = may_go(db, name, id, &r);
 	if (status == PERSIST_OK)
 		status = snapshot_delete(db, (int64_t)id, &r);
