@@ -2,6 +2,7 @@
  * Recordings of real kernels: what becomes of them as traces, whether a store
  * that replays them ends as the kernel did, and what a damaged recording does.
  */
+#include "tests/store_kit.h"
 #include "trace/compare_leaves.h"
 #include "trace/import_ftrace.h"
 #include "trace/replay.h"
@@ -722,7 +723,7 @@ expect_survived(const struct folder *f, uint64_t round)
 }
 
 static void
-survive(const char *name, unsigned rounds, bool mappings)
+survive(const char *name, uint64_t rounds, bool mappings)
 {
 	static const char *const names[] = { "trace.txt", "snap-0/vmallocinfo", "mappings.0.csv" };
 	static const char *const files[] = { "trace.txt.xz", "snap-0/vmallocinfo", "mappings.0.csv.xz" };
@@ -738,7 +739,8 @@ survive(const char *name, unsigned rounds, bool mappings)
 		whole[n] = read_recorded(path);
 		folder_put(&f, names[n], whole[n].at, whole[n].size);
 	}
-	for (unsigned round = 0; round < rounds; round++) {
+	rounds = kit_scaled(rounds);
+	for (uint64_t round = 0; round < rounds; round++) {
 		/* mostly the trace; the other two one time in eight each */
 		size_t n = draw(&state) % 8;
 		n = n < count ? n : 0;
@@ -761,4 +763,64 @@ Test(damage, of_a_recording_of_areas)
 Test(damage, of_a_recording_of_page_tables)
 {
 	survive("linux-6.1-x86_64-4level", 40, true);
+}
+
+/* What a replay is compared with may be damaged too: then it differs, or the line is told. */
+Test(damage, of_what_is_compared)
+{
+	static const char trace[] =
+	    "kvmtrace 1\n"
+	    "store vmalloc=0xffffc90000000000..0xffffe90000000000\n"
+	    "kvirt_reserve_at start=0xffffc90000000000 area_size=0x5000\n"
+	    "kvirt_map_untracked_into area=1 va=0xffffc90000000000 paddr_start=0x1000 "
+	    "paddr_end=0x5000 prop=rw:wb\n"
+	    "boot_map va=0xffff888000000000 paddr_start=0x0 paddr_end=0x600000 prop=rw:wb+global\n"
+	    "boot_map va=0xffffffff81000000 paddr_start=0x1000000 paddr_end=0x1003000 prop=rx:wb\n";
+	static const char table[] = "va,pa,size,entry,flags\n"
+				    "0xffff888000000000,0x0,1073741824,0x1e3,rw-kg--ad\n"
+				    "0xffffc90000000000,0x1000,4096,0x3,rw-k---ad\n"
+				    "0xffffc90000001000,0x2000,4096,0x3,rw-k---ad\n"
+				    "0xffffc90000002000,0x3000,4096,0x3,rw-k---ad\n"
+				    "0xffffc90000003000,0x4000,4096,0x3,rw-k---ad\n"
+				    "0xffffffff81000000,0x1000000,4096,0x1,r-xk---ad\n"
+				    "0xffffffff81001000,0x1001000,4096,0x1,r-xk---ad\n"
+				    "0xffffffff81002000,0x1002000,4096,0x1,r-xk---ad\n";
+	static const char listing[] = "0xffffc90000000000-0xffffc90000005000   20480 a+0x1/0x2 vmalloc\n"
+				      "0xffffc90000006000-0xffffc90000008000    8192 unpurged vm_area\n";
+	const struct text whole[] = { { (char *)(uintptr_t)table, sizeof table - 1 },
+				      { (char *)(uintptr_t)listing, sizeof listing - 1 } };
+	struct kvt_replay run = { .open = open_embedded, .report = stderr };
+	char error[256], *report;
+	struct kvt_input *in = kvt_input_memory("trace", trace, strlen(trace), error, sizeof error);
+	uint64_t state = 12345, told = 0, differed = 0;
+
+	cr_assert_eq(kvt_replay(&run, in, "trace"), KVT_PASSED);
+	for (uint64_t round = 0; round < 2000; round++) {
+		struct text t = damaged(&whole[round % 2], 1u << (round % 4), &state);
+		struct kvt_input *list = kvt_input_memory("list", t.at, t.size, error, sizeof error);
+		struct kvt_compared_leaves leaves;
+		struct kvt_compared areas;
+		bool readable = false;
+		size_t size;
+		FILE *out = open_memstream(&report, &size);
+
+		if (list != NULL && round % 2 == 0) {
+			cr_expect_eq(kvt_compare_leaves(run.target, list, 0, 3, out, &leaves, &readable), KVT_DONE);
+			differed += readable && !kvt_compared_leaves_equal(&leaves);
+		} else if (list != NULL) {
+			cr_expect_eq(kvt_compare_areas(run.target, list, 3, out, &areas, &readable), KVT_DONE);
+			differed += readable && !kvt_compared_equal(&areas);
+		}
+		fclose(out);
+		if (!readable && list != NULL)
+			cr_expect_eq(strncmp(report, "list", 4), 0, "%s", report);
+		told += !readable;
+		free(report);
+		kvt_input_close(&list);
+		free(t.at);
+	}
+	cr_expect_gt(told, 100);
+	cr_expect_gt(differed, 100);
+	kvt_target_close(&run.target);
+	kvt_input_close(&in);
 }
