@@ -100,7 +100,8 @@ by_start(const void *a, const void *b)
 static void
 merge_begin(struct merge *m)
 {
-	qsort(m->listed, m->listed_count, sizeof *m->listed, by_start);
+	if (m->listed_count > 0)
+		qsort(m->listed, m->listed_count, sizeof *m->listed, by_start);
 	m->result->listed = m->listed_count;
 }
 

@@ -1912,6 +1912,8 @@ changed(uint64_t bits, uint64_t set, uint64_t clear)
 static struct range
 without_unchanged(const struct area *area, struct range va, uint64_t set, uint64_t clear)
 {
+	if (area->leaves.count == 0)
+		return va;
 	const struct leaf *leaf = area->leaves.at + leaf_above(area, va.start);
 	const struct leaf *behind = area->leaves.at + area->leaves.count;
 
@@ -2463,6 +2465,8 @@ write_boot(struct importer *im, const struct event *e)
 	drop_overlapping(im);
 	attribute_to(im, e, "adopted from the first dump");
 	size_t count = im->boot_mappings.count;
+	if (count == 0)
+		return;
 	for (size_t i = 0, n; i < count; i += n) {
 		n = run_of_boot(im, i);
 		op(im, NULL, 0,
