@@ -6,7 +6,8 @@
  * of its page tables at the mark DUMP0-before (mappings.0.csv), and what memory
  * it has (iomem, ptpages.0.json).  What an event becomes:
  *
- *   alloc_vmap_area           kvirt_reserve_at
+ *   (the leaves at DUMP0)     boot_map of the direct map and the kernel's image
+ *   alloc_vmap_area           kvirt_reserve_at; pcpu_vm_areas too
  *   vmap_pages, vmap_small    a frame for each page (frame_from_unused, or
  *                             frame_from_in_use where the store already uses
  *                             it), then kvirt_map_frames_into
@@ -15,12 +16,14 @@
  *                             segment_from_unused for each that is RAM
  *   vunmap_range              kvirt_unmap_range, then segment_drop of what that
  *                             left without a mapping
- *   cpa on an area            kvirt_protect_range
+ *   cpa                       kvirt_protect_range in an area, boot_protect_range
+ *                             in the direct map and the kernel's image
  *   free_vmap_area_noflush    kvirt_unreserve
  *   tracing_mark_write        a comment line "# TEXT"
  *   [LOST n EVENTS]           gap
  *
- * Everything else is used to know how to read these, or counted by its name.
+ * docs/import-linux.md has the fields of each, also of the probes that stand for
+ * them in older kernels.  Everything else is used to know how to read these, or counted by its name.
  * Law: events == expressed + information + not_expressed, and a line that is
  * neither event nor header nor blank is counted as unparsed (or lost).
  *
@@ -30,7 +33,7 @@
  * mapping, an area freed with mappings left, an allocation over a live area) is
  * an anomaly: the op still claims "ok", as the kernel did it, so that a replay
  * stops there; ops that bring the store to the kernel's state follow, so that
- * with --keep-going the rest replays.
+ * with --keep-going the rest replays.  "strict" refuses the recording instead.
  */
 #ifndef KVT_IMPORT_FTRACE_H
 #define KVT_IMPORT_FTRACE_H
