@@ -11,7 +11,7 @@
 #define MEMORY_MAX (UINT64_C(1) << 46)
 #define MEMORY_UNIT UINT64_C(0x200000)
 #define PLACES_OF_A_KIND 8u /* so that each kind has some */
-#define LISTED_SHARED (UINT64_C(1) << 22) /* so many leaves may come of sharing alone */
+#define LISTED_SHARED (UINT64_C(1) << 20) /* so many leaves may come of sharing alone */
 
 static const struct {
 	const char *name, *text;
@@ -412,7 +412,7 @@ struct walk {
 	kvms_leaf_visitor *visit;
 	void *arg;
 	uint64_t left;	     /* leaves that may still be listed */
-	const uint64_t *hits; /* of each node, levels at which something below it reaches "paddr"; NULL: all leaves */
+	const uint64_t *ways; /* see ways_count(); NULL: all leaves, wherever they lead */
 	uint64_t paddr;
 };
 
@@ -436,7 +436,7 @@ walk_leaf(struct walk *w, uint64_t va, unsigned level, uint64_t word, uint64_t r
 		.prop = leaf.prop,
 	};
 
-	if (w->hits != NULL && !leaf_reaches(&leaf, level, w->paddr))
+	if (w->ways != NULL && !leaf_reaches(&leaf, level, w->paddr))
 		return true;
 	if (w->left == 0)
 		return true;
@@ -444,15 +444,22 @@ walk_leaf(struct walk *w, uint64_t va, unsigned level, uint64_t word, uint64_t r
 	return w->visit(w->arg, &each);
 }
 
+#define WAYS (LEVELS_MAX + 1) /* numbers for each node */
+
+/* How many leaves below a node at "level" reach the byte. */
+static uint64_t
+ways_of(const struct walk *w, uint64_t node, unsigned level)
+{
+	return w->ways[(size_t)(node_of(w->s, node) - w->s->foreign->node) * WAYS + level];
+}
+
 /* Is there anything to visit below a node? */
 static bool
 is_worth(const struct walk *w, uint64_t child, unsigned level)
 {
-	const struct foreign_node *node = node_of(w->s, child);
-
-	if (w->hits != NULL)
-		return (w->hits[node - w->s->foreign->node] >> level & 1) != 0;
-	return w->left > 0 && node->leaves[level] > 0;
+	if (w->ways != NULL)
+		return ways_of(w, child, level) > 0;
+	return w->left > 0 && node_of(w->s, child)->leaves[level] > 0;
 }
 
 static bool
@@ -490,9 +497,9 @@ foreign_leaves(struct kvms *s, uint64_t table, kvms_leaf_visitor *visit, void *a
 	return root == NO_NODE || walk_node(&w, root, s->paging.levels, 0, HARDWARE_RIGHTS);
 }
 
-/* Does a word of a node at "level" reach the byte, by itself or below? */
-static bool
-word_reaches(const struct walk *w, uint64_t word, unsigned level, unsigned index)
+/* How many leaves behind a word of a node at "level" reach the byte, those below it counted already. */
+static uint64_t
+ways_behind(const struct walk *w, uint64_t word, unsigned level, unsigned index)
 {
 	const struct paging *p = &w->s->paging;
 	struct leaf leaf;
@@ -500,7 +507,7 @@ word_reaches(const struct walk *w, uint64_t word, unsigned level, unsigned index
 
 	switch (pte_kind(p, word, level)) {
 	case PTE_ABSENT:
-		return false;
+		return 0;
 	case PTE_LEAF:
 		leaf = hardware_leaf(p, w->s->foreign->pat, word, level, index * page_size(level), HARDWARE_RIGHTS);
 		return leaf_reaches(&leaf, level, w->paddr);
@@ -508,25 +515,47 @@ word_reaches(const struct walk *w, uint64_t word, unsigned level, unsigned index
 		break;
 	}
 	child = child_of(w->s, word, level);
-	return child != NO_NODE && is_worth(w, child, level - 1);
+	return child != NO_NODE ? ways_of(w, child, level - 1) : 0;
+}
+
+static uint64_t
+ways_of_words(const struct walk *w, uint64_t node, unsigned level)
+{
+	uint64_t count = 0;
+
+	for (unsigned k = 0; k < NODE_ENTRIES; k++) {
+		uint64_t word = word_at(w->s, word_paddr(node, k));
+
+		if (!is_kernels(w->s, w->table, level, k, word))
+			count = sum(count, ways_behind(w, word, level, k));
+	}
+	return count;
+}
+
+/* Count the ways to the byte from each node, level by level. */
+static void
+ways_count(const struct walk *w, uint64_t *ways)
+{
+	const struct foreign *f = w->s->foreign;
+
+	memset(ways, 0, f->count * WAYS * sizeof *ways);
+	for (unsigned level = 1; level < w->s->paging.levels; level++)
+		for (size_t i = 0; i < f->count; i++)
+			if ((f->node[i].levels >> level & 1) != 0)
+				ways[i * WAYS + level] = ways_of_words(w, f->node[i].paddr, level);
 }
 
 bool
-foreign_reverse(struct kvms *s, uint64_t table, uint64_t paddr, kvms_leaf_visitor *visit, void *arg)
+foreign_reverse(struct kvms *s, uint64_t table, uint64_t paddr, uint64_t most, kvms_leaf_visitor *visit, void *arg)
 {
-	const struct foreign *f = s->foreign;
-	uint64_t root = table_root(s, table), *hits = scratch_need(s, f->count);
+	uint64_t root = table_root(s, table), *ways = scratch_need(s, s->foreign->count * WAYS);
 	struct walk w = {
-		.s = s, .table = table, .visit = visit, .arg = arg, .left = UINT64_MAX, .hits = hits, .paddr = paddr
+		.s = s, .table = table, .visit = visit, .arg = arg, .left = UINT64_MAX, .ways = ways, .paddr = paddr
 	};
 
-	memset(hits, 0, f->count * sizeof *hits);
-	for (unsigned level = 1; level < s->paging.levels; level++)
-		for (size_t i = 0; i < f->count; i++)
-			for (unsigned k = 0; (f->node[i].levels >> level & 1) != 0 && k < NODE_ENTRIES; k++)
-				if (word_reaches(&w, word_at(s, word_paddr(f->node[i].paddr, k)), level, k)) {
-					hits[i] |= UINT64_C(1) << level;
-					break;
-				}
-	return root == NO_NODE || walk_node(&w, root, s->paging.levels, 0, HARDWARE_RIGHTS);
+	ways_count(&w, ways);
+	if (root == NO_NODE)
+		return true;
+	return ways_of_words(&w, root, s->paging.levels) <= most &&
+	       walk_node(&w, root, s->paging.levels, 0, HARDWARE_RIGHTS);
 }

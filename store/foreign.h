@@ -42,10 +42,14 @@ void foreign_element(const struct kvms *s, uint64_t words[FOREIGN_ELEMENT_WORDS]
 /* What the hardware finds at a canonical va. */
 struct translation foreign_translate(const struct kvms *s, uint64_t root, uint64_t va);
 
-/* Leaves of a table in ascending order, up to as many as are listed; those that reach "paddr", if that is not NULL. */
+/* Leaves of a table in ascending order, up to as many as are listed. */
 bool foreign_leaves(struct kvms *s, uint64_t table, kvms_leaf_visitor *visit, void *arg);
 
-/* Visit every va that reaches a byte.  False if "visit" gave false.  O(nodes + what is found). */
-bool foreign_reverse(struct kvms *s, uint64_t table, uint64_t paddr, kvms_leaf_visitor *visit, void *arg);
+/*
+ * Visit every leaf of a table that reaches a byte.  False if there are more
+ * than "most" (then none is visited), or "visit" gave false.
+ */
+bool foreign_reverse(struct kvms *s, uint64_t table, uint64_t paddr, uint64_t most, kvms_leaf_visitor *visit,
+		     void *arg);
 
 #endif /* KVMS_FOREIGN_H */

@@ -200,7 +200,7 @@ static INSPECT(who_holds)
 	return O_ok;
 }
 
-#define REVERSE_MAX (UINT64_C(1) << 20) /* mappings of an adopted image that are told */
+#define REVERSE_MAX (UINT64_C(1) << 18) /* mappings of an adopted image that are told */
 
 /* The leaves that reach one byte. */
 struct reverse {
@@ -224,15 +224,13 @@ reverse_leaf(void *arg, uint64_t table, uint64_t va, unsigned level, uint64_t wo
 	return true;
 }
 
-/* The same for leaves that are known to reach it; false when there are too many to be told. */
+/* The same for leaves that are known to reach it. */
 static bool
 reverse_found(void *arg, const struct kvms_leaf *leaf)
 {
 	struct reverse *rev = arg;
 	uint64_t va = leaf->va + (rev->paddr - leaf->paddr);
 
-	if (rev->count == REVERSE_MAX)
-		return false;
 	payload_add(rev->s, rev->out, (const uint64_t[]){ leaf->table, va, leaf->level, 0 }, 4);
 	rev->count++;
 	return true;
@@ -244,7 +242,7 @@ reverse_foreign(struct reverse *rev)
 	uint64_t id = KERNEL_TABLE;
 
 	do {
-		if (!foreign_reverse(rev->s, id, rev->paddr, reverse_found, rev))
+		if (!foreign_reverse(rev->s, id, rev->paddr, REVERSE_MAX - rev->count, reverse_found, rev))
 			return O_too_long;
 		id = record_next(rev->s, KVMS_ID_VM_SPACE, id + 1);
 	} while (id != 0);
