@@ -1089,7 +1089,7 @@ Test(pagetable_depths, that_make_no_sense_are_refused_with_the_reason)
 		CONSTANT(width, 64, "the root's index is not 9 bits wide"),
 		CONSTANT(highest_leaf, 0, "no level for leaves, or one above the root"),
 		CONSTANT(highest_leaf, 5, "no level for leaves, or one above the root"),
-		CONSTANT(format, PTE_LOONGARCH_HARDWARE + 1, "a format of words that is not built"),
+		CONSTANT(format, 6, "a format of words that is not built"),
 		CONSTANT(format, PTE_RISCV, "the bits of a present word are not its format's"),
 		CONSTANT(present, 0, "the bits of a present word are not its format's"),
 		CONSTANT(user_last, UINT64_C(0x7fffffffefff), "the user half does not end below the sign bit"),
