@@ -33,8 +33,8 @@ put_letters(struct kvt_buffer *b, uint64_t prop, unsigned told)
 		uint64_t bit;
 		char letter;
 	} letters[] = {
-		{ KVT_ASPECT_READ, KVMS_PROP_R, 'r' },       { KVT_ASPECT_WRITE, KVMS_PROP_W, 'w' },
-		{ KVT_ASPECT_EXECUTE, KVMS_PROP_X, 'x' },    { KVT_ASPECT_USER, KVMS_PROP_USER, 'u' },
+		{ KVT_ASPECT_READ, KVMS_PROP_R, 'r' },        { KVT_ASPECT_WRITE, KVMS_PROP_W, 'w' },
+		{ KVT_ASPECT_EXECUTE, KVMS_PROP_X, 'x' },     { KVT_ASPECT_USER, KVMS_PROP_USER, 'u' },
 		{ KVT_ASPECT_GLOBAL, KVMS_PROP_GLOBAL, 'g' }, { KVT_ASPECT_ACCESSED, KVMS_PROP_A, 'a' },
 		{ KVT_ASPECT_DIRTY, KVMS_PROP_D, 'd' },
 	};
@@ -49,8 +49,10 @@ put_letters(struct kvt_buffer *b, uint64_t prop, unsigned told)
 static const char *
 size_word(uint64_t size)
 {
-	return size == UINT64_C(1) << 12 ? "4K" : size == UINT64_C(1) << 21 ? "2M" : size == UINT64_C(1) << 30 ? "1G"
-														 : "?";
+	return size == UINT64_C(1) << 12   ? "4K"
+	       : size == UINT64_C(1) << 21 ? "2M"
+	       : size == UINT64_C(1) << 30 ? "1G"
+					   : "?";
 }
 
 static void
@@ -144,7 +146,9 @@ json_difference(struct comparing *c, const struct kvt_difference *d)
 	struct kvt_buffer *b = &c->line;
 
 	kvt_putf(b, "{\"difference\":\"%s\",\"start\":",
-		 !d->is_in_store ? "missing" : !d->is_listed ? "extra" : "different");
+		 !d->is_in_store ? "missing"
+		 : !d->is_listed ? "extra"
+				 : "different");
 	kvt_json_value(b, KVMS_HEX, d->start, NULL);
 	kvt_puts(b, ",\"end\":");
 	kvt_json_value(b, KVMS_HEX, d->last + 1, NULL);
@@ -182,7 +186,7 @@ tell(void *arg, const struct kvt_difference *d)
 static void
 tell_counts(struct comparing *c, const struct kvt_matched *m)
 {
-	static const char *const names[] = { "listed",    "in_store", "agree",    "missing",    "extra",
+	static const char *const names[] = { "listed",    "in_store", "agree",          "missing",  "extra",
 					     "different", "outside",  "unknown_frames", "unpurged", "differences" };
 	const uint64_t counts[] = { m->listed,    m->in_store, m->agree,   m->missing,  m->extra,
 				    m->different, m->outside,  m->unknown, m->unpurged, m->differences };
@@ -249,8 +253,8 @@ read_range(struct comparing *c, struct kvt_target *t)
 			kvmctl_complain("%s", t->error(t));
 			return KVMCTL_CONNECTION;
 		}
-		const uint64_t *ranges = kvms_op_list(
-		    config, kvms_store_row(), (unsigned)kvms_arg_index(kvms_store_row(), "vmalloc"), &count);
+		const uint64_t *ranges = kvms_op_list(config, kvms_store_row(),
+						      (unsigned)kvms_arg_index(kvms_store_row(), "vmalloc"), &count);
 		for (uint64_t i = 0; i < count && status == KVMCTL_OK; i++)
 			status = add_range(c, ranges[2 * i], ranges[2 * i + 1]);
 	} else {
@@ -288,7 +292,8 @@ read_options(struct comparing *c)
 
 	c->form = kvt_form_find(from != NULL ? from : "");
 	if (c->form == KVT_FORMS || c->form == KVT_PTDUMP) {
-		kvmctl_complain("say what the listing is: --from qemu-tlb, qemu-mem, vmallocinfo, maps, pagemap or leaves");
+		kvmctl_complain(
+		    "say what the listing is: --from qemu-tlb, qemu-mem, vmallocinfo, maps, pagemap or leaves");
 		return KVMCTL_USAGE;
 	}
 	enum kvmctl_status status = read_aspects(c->k, OPTION_with, &with);

@@ -26,12 +26,11 @@ enum {
 	TAGS
 };
 
-
 struct area {
 	uint64_t id, start, end, refs;
 };
 
-struct export {
+struct document {
 	struct kvms *s;
 	FILE *out;
 	struct kvt_buffer b; /* not yet written */
@@ -55,7 +54,7 @@ struct export {
 
 /* Write what has gathered, if that is much. */
 static void
-drain(struct export *e, size_t limit)
+drain(struct document *e, size_t limit)
 {
 	if (e->b.size < limit)
 		return;
@@ -65,27 +64,27 @@ drain(struct export *e, size_t limit)
 }
 
 static void
-list_begin(struct export *e, const char *name)
+list_begin(struct document *e, const char *name)
 {
 	kvt_putf(&e->b, ",\n\"%s\":[", name);
 	e->told = 0;
 }
 
 static void
-list_end(struct export *e)
+list_end(struct document *e)
 {
 	kvt_puts(&e->b, "\n]");
 }
 
 /* Begin an element of the open list: its first field follows. */
 static void
-element_begin(struct export *e)
+element_begin(struct document *e)
 {
 	kvt_puts(&e->b, e->told++ > 0 ? ",\n{" : "\n{");
 }
 
 static void
-element_end(struct export *e)
+element_end(struct document *e)
 {
 	kvt_putc(&e->b, '}');
 	drain(e, 65536);
@@ -93,7 +92,7 @@ element_end(struct export *e)
 
 /* "name":value, with a comma before it unless it is the first. */
 static void
-put(struct export *e, const char *name, enum kvms_type type, uint64_t value)
+put(struct document *e, const char *name, enum kvms_type type, uint64_t value)
 {
 	char last = e->b.size > 0 ? e->b.at[e->b.size - 1] : '{';
 
@@ -102,7 +101,7 @@ put(struct export *e, const char *name, enum kvms_type type, uint64_t value)
 }
 
 static void
-put_word(struct export *e, const char *name, const char *word)
+put_word(struct document *e, const char *name, const char *word)
 {
 	char last = e->b.size > 0 ? e->b.at[e->b.size - 1] : '{';
 
@@ -124,7 +123,7 @@ add_words(struct kvt_words *w, const uint64_t *words, size_t count)
 static bool
 gather_one(void *arg, const uint64_t *words, unsigned count)
 {
-	struct export *e = arg;
+	struct document *e = arg;
 
 	(void)count;
 	if (words[0] == TAG_SLOT) {
@@ -148,7 +147,7 @@ by_start(const void *a, const void *b)
 }
 
 static bool
-gather(struct export *e)
+gather(struct document *e)
 {
 	if (!kvms_visit(e->s, gather_one, e))
 		return false;
@@ -161,7 +160,7 @@ gather(struct export *e)
 /* ---- The head --------------------------------------------------------------------------------- */
 
 static bool
-head(struct export *e, const char *name)
+head(struct document *e, const char *name)
 {
 	struct kvms_outcome census = { .name = 0 };
 	struct kvms_op op;
@@ -190,7 +189,7 @@ head(struct export *e, const char *name)
 
 /* Leaves [from, to) of a run. */
 static void
-put_run(struct export *e, const struct kvms_extent *run, uint64_t from, uint64_t to)
+put_run(struct document *e, const struct kvms_extent *run, uint64_t from, uint64_t to)
 {
 	uint64_t size = kvmctl_leaf_size(run->level);
 
@@ -206,14 +205,14 @@ put_run(struct export *e, const struct kvms_extent *run, uint64_t from, uint64_t
 }
 
 static const struct area *
-area_at(const struct export *e)
+area_at(const struct document *e)
 {
 	return e->at < e->areas_count ? (const struct area *)(const void *)e->areas.at + e->at : NULL;
 }
 
 /* Begin the area whose turn it is, unless that is done. */
 static void
-area_open(struct export *e)
+area_open(struct document *e)
 {
 	const struct area *a = area_at(e);
 
@@ -231,7 +230,7 @@ area_open(struct export *e)
 }
 
 static void
-area_close(struct export *e)
+area_close(struct document *e)
 {
 	area_open(e);
 	kvt_puts(&e->b, "]}");
@@ -243,7 +242,7 @@ area_close(struct export *e)
 static bool
 area_run(void *arg, const struct kvms_extent *run)
 {
-	struct export *e = arg;
+	struct document *e = arg;
 	uint64_t size = kvmctl_leaf_size(run->level), last = run->va + (run->leaves * size - 1);
 
 	while (area_at(e) != NULL && area_at(e)->start <= last) {
@@ -264,7 +263,7 @@ area_run(void *arg, const struct kvms_extent *run)
 }
 
 static bool
-areas(struct export *e)
+areas(struct document *e)
 {
 	list_begin(e, "areas");
 	if (!kvms_extents(e->s, 0, area_run, e))
@@ -284,7 +283,7 @@ table_run(void *arg, const struct kvms_extent *run)
 
 /* All tables: the kernel's, then those of spaces. */
 static bool
-tables(struct export *e)
+tables(struct document *e)
 {
 	kvt_puts(&e->b, ",\n\"tables\":[");
 	for (size_t i = 0; i <= e->spaces.size; i++) {
@@ -306,7 +305,8 @@ tables(struct export *e)
 
 /* One run of frames whose slots, and the counts of who holds them, are equal. */
 static void
-put_frames(struct export *e, const struct kvms_row *row, uint64_t first, uint64_t end, const struct kvms_outcome *slot)
+put_frames(struct document *e, const struct kvms_row *row, uint64_t first, uint64_t end,
+	   const struct kvms_outcome *slot)
 {
 	element_begin(e);
 	put(e, "paddr", KVMS_HEX, first * KVMS_PAGE_SIZE);
@@ -318,7 +318,7 @@ put_frames(struct export *e, const struct kvms_row *row, uint64_t first, uint64_
 
 /* The used frames [first, end). */
 static bool
-frames_range(struct export *e, uint64_t first, uint64_t end, struct kvms_outcome *here, struct kvms_outcome *next)
+frames_range(struct document *e, uint64_t first, uint64_t end, struct kvms_outcome *here, struct kvms_outcome *next)
 {
 	const struct kvms_row *row = kvms_request_find("frame");
 	struct kvms_op op;
@@ -340,7 +340,7 @@ frames_range(struct export *e, uint64_t first, uint64_t end, struct kvms_outcome
 }
 
 static bool
-frames(struct export *e)
+frames(struct document *e)
 {
 	struct kvms_outcome here = { .name = 0 }, next = { .name = 0 };
 	bool done = true;
@@ -356,7 +356,9 @@ frames(struct export *e)
 
 /* ---- Elements ---------------------------------------------------------------------------------------- */
 
-static const char *const own_names[TAGS] = { [TAG_AREA] = "", [TAG_FREE_VA] = "free_va", [TAG_FREE_MMIO] = "free_mmio" };
+static const char *const own_names[TAGS] = {
+	[TAG_AREA] = "", [TAG_FREE_VA] = "free_va", [TAG_FREE_MMIO] = "free_mmio"
+};
 
 static const struct kvmctl_element_kind *
 kind_of(uint64_t tag)
@@ -380,7 +382,7 @@ list_name(uint64_t tag)
 }
 
 static void
-bytes_end(struct export *e)
+bytes_end(struct document *e)
 {
 	if (e->bytes_open) {
 		kvt_putc(&e->b, '"');
@@ -391,7 +393,7 @@ bytes_end(struct export *e)
 
 /* Close lists and open those that come, empty ones too, up to that of "tag". */
 static void
-lists_up_to(struct export *e, uint64_t tag)
+lists_up_to(struct document *e, uint64_t tag)
 {
 	while (e->tag < tag) {
 		bytes_end(e);
@@ -405,7 +407,7 @@ lists_up_to(struct export *e, uint64_t tag)
 
 /* A word of memory that is not zero, unless tables tell it. */
 static void
-put_memory(struct export *e, uint64_t paddr, uint64_t word)
+put_memory(struct document *e, uint64_t paddr, uint64_t word)
 {
 	struct kvms_node_place place;
 	uint64_t page = paddr / KVMS_PAGE_SIZE + 1;
@@ -430,7 +432,7 @@ put_memory(struct export *e, uint64_t paddr, uint64_t word)
 
 /* A flush stack: its count, then pairs; gives the word behind it. */
 static const uint64_t *
-put_stack(struct export *e, const uint64_t *at, const uint64_t *end)
+put_stack(struct document *e, const uint64_t *at, const uint64_t *end)
 {
 	uint64_t count = at < end ? *at++ : 0;
 
@@ -447,7 +449,7 @@ put_stack(struct export *e, const uint64_t *at, const uint64_t *end)
 
 /* What follows the fields of a flusher: its stack, and the CPUs that it asked. */
 static void
-put_flusher(struct export *e, const uint64_t *at, const uint64_t *end)
+put_flusher(struct document *e, const uint64_t *at, const uint64_t *end)
 {
 	at = put_stack(e, at, end);
 	kvt_puts(&e->b, ",\"sent\":[");
@@ -460,7 +462,7 @@ put_flusher(struct export *e, const uint64_t *at, const uint64_t *end)
 
 /* What follows the fields of a CPU: its queue, and what that keeps. */
 static void
-put_cpu(struct export *e, const uint64_t *at, const uint64_t *end)
+put_cpu(struct document *e, const uint64_t *at, const uint64_t *end)
 {
 	at = put_stack(e, at, end);
 	kvt_puts(&e->b, ",\"kept\":[");
@@ -476,7 +478,7 @@ put_cpu(struct export *e, const uint64_t *at, const uint64_t *end)
 }
 
 static void
-put_paddr_or_none(struct export *e, const char *name, uint64_t slot_1)
+put_paddr_or_none(struct document *e, const char *name, uint64_t slot_1)
 {
 	if (slot_1 == 0)
 		kvt_putf(&e->b, ",\"%s\":null", name);
@@ -485,7 +487,7 @@ put_paddr_or_none(struct export *e, const char *name, uint64_t slot_1)
 }
 
 static void
-put_node(struct export *e, const uint64_t *words)
+put_node(struct document *e, const uint64_t *words)
 {
 	struct kvms_node_place place;
 	uint64_t paddr = words[1] * KVMS_PAGE_SIZE;
@@ -504,7 +506,7 @@ put_node(struct export *e, const uint64_t *words)
 }
 
 static void
-put_next_id(struct export *e, const uint64_t *words)
+put_next_id(struct document *e, const uint64_t *words)
 {
 	static const char *const kinds[KVMS_ID_KINDS] = {
 		[KVMS_ID_FRAME] = "frame", [KVMS_ID_SEGMENT] = "segment",   [KVMS_ID_UNIQUE] = "unique",
@@ -519,7 +521,7 @@ put_next_id(struct export *e, const uint64_t *words)
 
 /* An element as the table of kinds names its fields. */
 static void
-put_fields(struct export *e, const uint64_t *words, unsigned count)
+put_fields(struct document *e, const uint64_t *words, unsigned count)
 {
 	const struct kvmctl_element_kind *kind = kind_of(words[0]);
 
@@ -534,7 +536,7 @@ put_fields(struct export *e, const uint64_t *words, unsigned count)
 static bool
 element(void *arg, const uint64_t *words, unsigned count)
 {
-	struct export *e = arg;
+	struct document *e = arg;
 
 	if (words[0] < TAG_WORD)
 		return true; /* told as configuration and frames */
@@ -575,7 +577,7 @@ element(void *arg, const uint64_t *words, unsigned count)
 }
 
 static bool
-elements(struct export *e)
+elements(struct document *e)
 {
 	e->tag = TAG_WORD - 1;
 	e->next_paddr = UINT64_MAX;
@@ -590,7 +592,7 @@ elements(struct export *e)
 bool
 kvmctl_export_json(struct kvms *s, const char *name, FILE *out)
 {
-	struct export e = { .s = s, .out = out };
+	struct document e = { .s = s, .out = out };
 	bool done = gather(&e) && head(&e, name) && areas(&e) && tables(&e) && frames(&e) && elements(&e);
 
 	kvt_puts(&e.b, "}\n");

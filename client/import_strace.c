@@ -23,9 +23,9 @@ json_report(const struct kvt_strace_report *r)
 		 ",\"unparsed\":%" PRIu64 ",\"ops\":%" PRIu64 ",\"processes\":%" PRIu64 ",\"spaces\":%" PRIu64
 		 ",\"spaces_live\":%" PRIu64 ",\"pages_mapped\":%" PRIu64 ",\"pages_peak\":%" PRIu64
 		 ",\"pages_left_out\":%" PRIu64 ",\"kinds\":[",
-		 r->lines, r->calls, r->expressed, r->information, r->not_expressed, r->signals, r->ends, r->other_lines,
-		 r->unparsed, r->ops, r->processes, r->spaces, r->spaces_live, r->pages_mapped, r->pages_peak,
-		 r->pages_left_out);
+		 r->lines, r->calls, r->expressed, r->information, r->not_expressed, r->signals, r->ends,
+		 r->other_lines, r->unparsed, r->ops, r->processes, r->spaces, r->spaces_live, r->pages_mapped,
+		 r->pages_peak, r->pages_left_out);
 	for (size_t i = 0; i < r->kinds_count; i++) {
 		kvt_putf(&b, "%s{\"call\":", i > 0 ? "," : "");
 		kvt_json_string(&b, r->kinds[i].name, strlen(r->kinds[i].name));
@@ -42,7 +42,9 @@ json_report(const struct kvt_strace_report *r)
 	for (size_t i = 0; i < r->anomalies_kept; i++) {
 		const struct kvt_strace_anomaly *a = &r->anomalies[i];
 
-		kvt_putf(&b, "%s{\"anomaly\":\"%s\",\"line\":%" PRIu64 ",\"start\":\"0x%" PRIx64 "\",\"end\":\"0x%" PRIx64 "\"}",
+		kvt_putf(&b,
+			 "%s{\"anomaly\":\"%s\",\"line\":%" PRIu64 ",\"start\":\"0x%" PRIx64 "\",\"end\":\"0x%" PRIx64
+			 "\"}",
 			 i > 0 ? "," : "", kvt_strace_anomaly_text(a->kind), a->line, a->start, a->end);
 	}
 	kvt_puts(&b, "]}");

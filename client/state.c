@@ -39,7 +39,8 @@ settle_unjournalled(struct kvmctl *k)
 	enum kvmctl_status status = kvmctl_session_connect(k, &s, kvmctl_store_name(k));
 	if (status == KVMCTL_OK)
 		status = kvmctl_session_request(&s, &request, &response);
-	if (status == KVMCTL_OK && response.status.state_dir != NULL && strncmp(response.status.durability, "off", 3) == 0) {
+	if (status == KVMCTL_OK && response.status.state_dir != NULL &&
+	    strncmp(response.status.durability, "off", 3) == 0) {
 		request.type = KVMP_SNAPSHOT_SAVE;
 		status = kvmctl_session_request(&s, &request, &response);
 	}

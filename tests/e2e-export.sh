@@ -148,6 +148,10 @@ for step in 0 7 $((last / 2)) "$last"; do
 done
 run 0 --state-dir live export --json
 says out "\"step\":$last,"
+run 0 --state-dir live export --as vmallocinfo --step $((last / 2))
+cp out listing
+run 0 --state-dir live compare --from vmallocinfo --step $((last / 2)) listing
+run 2 -e compare --from vmallocinfo --step 3 listing
 run 0 --state-dir live export --json --step last-2
 says out "\"step\":$((last - 2)),"
 run 2 --state-dir live export --json --step next
@@ -185,9 +189,22 @@ for durability in relaxed off; do
 	run 3 --connect socket --store other export --json
 	stop
 done
+# without a directory there is no whole state to be had, but every mapping
 start
 run 6 --connect socket export --json
 says err 'without a state directory'
+run 0 --connect socket exec 'frame_from_unused paddr=0x1000' \
+	'kvirt_map_frames area_size=0x4000 map_offset=0x1000 frames=[1] prop=rw:wb'
+for form in qemu-tlb qemu-mem vmallocinfo maps pagemap leaves; do
+	rm -f listing
+	run 0 --connect socket export --as $form listing
+	run 0 --connect socket compare --from $form listing
+	says out ' agree=1 '
+done
+run 0 --connect socket export --as pagemap
+says out 'ffffdfffffffd000 1 1 0 0 1 0 0'
+run 2 --connect socket export --as maps --table 9
+run 2 --connect socket compare --from leaves --table 9 listing
 stop
 run 3 --connect socket export --json
 

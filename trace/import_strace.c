@@ -24,7 +24,7 @@
 #define USER_END_57 ((UINT64_C(1) << 56) - PAGE)
 #define FRAMES_MAX (UINT64_C(1) << 28) /* 1 TiB of memory in use: no recording needs it */
 
-/* What the calls mapped, whether there are pages or not.  Regions of a space ascend and do not touch each other's addresses. */
+/* What calls mapped, whether there are pages or not.  Regions of a space ascend, and none lies over another. */
 struct region {
 	uint64_t start, end;
 	unsigned prot;
@@ -61,7 +61,7 @@ struct world {
 	FILE *out; /* NULL: only follow */
 	struct process *processes;
 	size_t processes_count, processes_capacity;
-	struct pids by_pid; /* index of the process + 1 */
+	struct pids by_pid;    /* index of the process + 1 */
 	struct space **spaces; /* all there are, to end them */
 	size_t spaces_count, spaces_capacity;
 
@@ -72,7 +72,7 @@ struct world {
 	uint64_t in_use, nodes_at_most, highest;
 
 	uint64_t next_frame, next_cursor, next_space; /* ids */
-	uint64_t line; /* of the step at hand */
+	uint64_t line;                                /* of the step at hand */
 	jmp_buf stop;
 	char *error;
 	size_t error_size;
@@ -244,8 +244,8 @@ cursor_open(struct world *w, struct space *sp, uint64_t start, uint64_t end)
 	struct cursor c = { ++w->next_cursor, start, end };
 
 	space_need(w, sp);
-	op(w, "cursor_open_mut vm_space=%" PRIu64 " start=0x%" PRIx64 " end=0x%" PRIx64 " -> ok cursor=%" PRIu64, sp->id,
-	   start, end, c.id);
+	op(w, "cursor_open_mut vm_space=%" PRIu64 " start=0x%" PRIx64 " end=0x%" PRIx64 " -> ok cursor=%" PRIu64,
+	   sp->id, start, end, c.id);
 	w->nodes_at_most += 4;
 	return c;
 }
@@ -730,7 +730,7 @@ call_mprotect(struct world *w, struct space *sp, const struct strace_call *c)
 	}
 	used(w, c, changed > 0 ? KVT_STRACE_EXPRESSED : KVT_STRACE_INFORMATION,
 	     changed == 0 ? "without pages"
-	     : learned	  ? "of an older mapping"
+	     : learned    ? "of an older mapping"
 			  : "");
 }
 
@@ -795,7 +795,8 @@ pages_move(struct world *w, struct space *sp, uint64_t start, uint64_t end, uint
 
 		if (c.va != va)
 			op(w, "cursor_jump cursor=%" PRIu64 " va=0x%" PRIx64 " -> ok", c.id, va);
-		op(w, "cursor_map cursor=%" PRIu64 " frame=%" PRIu64 " prop=%s -> ok", c.id, first + i, prop_text(prot));
+		op(w, "cursor_map cursor=%" PRIu64 " frame=%" PRIu64 " prop=%s -> ok", c.id, first + i,
+		   prop_text(prot));
 		c.va = va + PAGE;
 		w->nodes_at_most += va % (PAGE << 9) == 0 ? 3 : 0;
 		sp->pages[from + i] = (struct page){ va, moved[i].frame };
@@ -869,7 +870,8 @@ call_execve(struct world *w, struct process *p, const struct strace_call *c)
 	bool dropped = space_leave(w, p->space);
 
 	p->space = space_new(w);
-	used(w, c, dropped ? KVT_STRACE_EXPRESSED : KVT_STRACE_INFORMATION, dropped ? "" : "out of nothing that is known");
+	used(w, c, dropped ? KVT_STRACE_EXPRESSED : KVT_STRACE_INFORMATION,
+	     dropped ? "" : "out of nothing that is known");
 }
 
 /* Does the call take memory away where it begins? */
@@ -1068,14 +1070,18 @@ by_line(const void *a, const void *b)
 static bool
 write_trace(struct world *w, const struct kvt_items *maps, uint64_t frames, uint64_t highest, FILE *out)
 {
-	struct world again = { .from = w->from, .s = w->s, .report = w->report, .out = out,
-			       .error = w->error, .error_size = w->error_size };
+	struct world again = { .from = w->from,
+			       .s = w->s,
+			       .report = w->report,
+			       .out = out,
+			       .error = w->error,
+			       .error_size = w->error_size };
 	uint64_t memory = UINT64_C(0x80000000), ops = w->report->ops;
 
 	while (memory / PAGE < 2 * frames)
 		memory *= 2;
-	fprintf(out, "kvmtrace 1\nstore arch=%s max_paddr=0x%" PRIx64 "\n", highest > USER_END_48 ? "x86_64_la57" : "x86_64",
-		memory);
+	fprintf(out, "kvmtrace 1\nstore arch=%s max_paddr=0x%" PRIx64 "\n",
+		highest > USER_END_48 ? "x86_64_la57" : "x86_64", memory);
 	bool done = follow(&again, maps, &frames);
 	w->report->ops = ops;
 	world_clear(&again);
@@ -1109,7 +1115,8 @@ kvt_import_strace(const struct kvt_strace *from, FILE *out, struct kvt_strace_re
 	uint64_t frames = 0;
 
 	memset(report, 0, sizeof *report);
-	bool done = from->maps_before == NULL || kvt_listing_read(&maps, KVT_MAPS, from->maps_before, error, error_size);
+	bool done =
+	    from->maps_before == NULL || kvt_listing_read(&maps, KVT_MAPS, from->maps_before, error, error_size);
 	done = done && strace_read(&s, from->in, error, error_size) && lines_strict(from, report, error, error_size);
 	done = done && follow(&w, from->maps_before != NULL ? &maps : NULL, &frames);
 	done = done && write_trace(&w, from->maps_before != NULL ? &maps : NULL, frames, w.highest, out);
@@ -1121,7 +1128,8 @@ kvt_import_strace(const struct kvt_strace *from, FILE *out, struct kvt_strace_re
 	return done ? 0 : -1;
 }
 
-/* ---- Report --------------------------------------------------------------------------------------------------------- */
+/* ---- Report ---------------------------------------------------------------------------------------------------------
+ */
 
 void
 kvt_strace_report_print(const struct kvt_strace_report *r, const char *file, FILE *out)
@@ -1143,7 +1151,8 @@ kvt_strace_report_print(const struct kvt_strace_report *r, const char *file, FIL
 		"%" PRIu64 " pages mapped, at most %" PRIu64 " frames at a time, %" PRIu64 " operations\n",
 		r->processes, r->spaces, r->spaces_live, r->pages_mapped, r->pages_peak, r->ops);
 	if (r->pages_left_out > 0)
-		fprintf(out, "%" PRIu64 " pages left out, beyond the limit of a call (--populate)\n", r->pages_left_out);
+		fprintf(out, "%" PRIu64 " pages left out, beyond the limit of a call (--populate)\n",
+			r->pages_left_out);
 	for (unsigned i = 0; i < KVT_STRACE_ANOMALY_KINDS; i++)
 		if (r->anomalies_count[i] > 0)
 			fprintf(out, "anomalies: %" PRIu64 " times %s\n", r->anomalies_count[i], anomaly_texts[i]);

@@ -59,13 +59,13 @@ struct kvt_strace_kind {
 
 /* Where a recording contradicts itself, or touches what it does not know of. */
 enum kvt_strace_anomaly_kind {
-	KVT_STRACE_UNMAPPED_NOTHING,  /* munmap of what no line mapped: execve did, or nobody */
-	KVT_STRACE_MOVED_NOTHING,     /* mremap, likewise: what it was is not known */
-	KVT_STRACE_MAPPED_TWICE,      /* the kernel chose addresses that are mapped */
+	KVT_STRACE_UNMAPPED_NOTHING, /* munmap of what no line mapped: execve did, or nobody */
+	KVT_STRACE_MOVED_NOTHING,    /* mremap, likewise: what it was is not known */
+	KVT_STRACE_MAPPED_TWICE,     /* the kernel chose addresses that are mapped */
 	KVT_STRACE_TIME_BACKWARDS,
-	KVT_STRACE_RESUMED_NOTHING,   /* a call resumed that was not interrupted */
+	KVT_STRACE_RESUMED_NOTHING, /* a call resumed that was not interrupted */
 	KVT_STRACE_NEVER_RESUMED,
-	KVT_STRACE_ENDED_TWICE,       /* a call or an end of a process that has ended */
+	KVT_STRACE_ENDED_TWICE, /* a call or an end of a process that has ended */
 	KVT_STRACE_ANOMALY_KINDS
 };
 
@@ -82,17 +82,18 @@ struct kvt_strace_anomaly {
 
 struct kvt_strace_report {
 	uint64_t lines, calls, expressed, information, not_expressed;
-	uint64_t signals, ends, other_lines; /* lines that are no calls: signals, ends of processes, blank and remarks */
+	uint64_t signals, ends,
+	    other_lines; /* lines that are no calls: signals, ends of processes, blank and remarks */
 	uint64_t unparsed, unparsed_first_line;
 	struct kvt_strace_kind kinds[KVT_STRACE_KINDS_MAX];
 	size_t kinds_count;
 
 	uint64_t ops;
-	uint64_t processes, spaces;     /* as they came */
-	uint64_t spaces_live;           /* at the end */
-	uint64_t pages_mapped;          /* in all */
-	uint64_t pages_peak;            /* frames in use, at most */
-	uint64_t pages_left_out;        /* beyond the limit of a call */
+	uint64_t processes, spaces; /* as they came */
+	uint64_t spaces_live;       /* at the end */
+	uint64_t pages_mapped;      /* in all */
+	uint64_t pages_peak;        /* frames in use, at most */
+	uint64_t pages_left_out;    /* beyond the limit of a call */
 	uint64_t anomalies_count[KVT_STRACE_ANOMALY_KINDS];
 	struct kvt_strace_anomaly anomalies[KVT_STRACE_ANOMALIES_KEPT];
 	size_t anomalies_kept;

@@ -20,8 +20,8 @@ static const char *const form_names[KVT_FORMS] = {
 	[KVT_PTDUMP] = "ptdump",
 };
 
-static const char *const aspect_names[KVT_ASPECTS] = { "frame",  "size",     "read",  "write", "execute", "user",
-						       "global", "accessed", "dirty", "cache" };
+static const char *const aspect_names[KVT_ASPECTS] = { "frame", "size",   "read",     "write", "execute",
+						       "user",  "global", "accessed", "dirty", "cache" };
 
 const char *
 kvt_form_name(enum kvt_form form)
@@ -126,7 +126,9 @@ fail(struct reader *r, const char *expected)
 	found[length] = '\0';
 	snprintf(r->error, r->error_size, "%s:%" PRIu64 ":%zu: expected %s, found %s%s%s", kvt_input_name(r->in),
 		 kvt_input_lines(r->in), (size_t)(r->at - r->line) + 1, expected, length > 0 ? "'" : "",
-		 length > 0 ? found : left > 0 ? "a blank or control character" : "the end of the line",
+		 length > 0 ? found
+		 : left > 0 ? "a blank or control character"
+			    : "the end of the line",
 		 length > 0 ? "'" : "");
 	return false;
 }
@@ -259,10 +261,10 @@ x86_cache(uint64_t bits)
 	return (bits & BIT_PWT) != 0 ? CACHE(3) : CACHE(4);
 }
 
-static const struct flag tlb_flags[] = {
-	{ 'X', BIT_NX },  { 'G', KVMS_PROP_GLOBAL }, { 'P', BIT_PSE },        { 'D', KVMS_PROP_D }, { 'A', KVMS_PROP_A },
-	{ 'C', BIT_PCD }, { 'T', BIT_PWT },          { 'U', KVMS_PROP_USER }, { 'W', KVMS_PROP_W }, { '\0', 0 }
-};
+static const struct flag tlb_flags[] = { { 'X', BIT_NX },      { 'G', KVMS_PROP_GLOBAL }, { 'P', BIT_PSE },
+					 { 'D', KVMS_PROP_D }, { 'A', KVMS_PROP_A },      { 'C', BIT_PCD },
+					 { 'T', BIT_PWT },     { 'U', KVMS_PROP_USER },   { 'W', KVMS_PROP_W },
+					 { '\0', 0 } };
 
 #define PROPS (KVMS_PROP_R | KVMS_PROP_W | KVMS_PROP_X | KVMS_PROP_A | KVMS_PROP_D | KVMS_PROP_USER | KVMS_PROP_GLOBAL)
 
@@ -677,8 +679,8 @@ kvt_items_of_areas(struct kvt_items *l, struct kvt_target *t)
 
 		for (uint64_t i = 0; i < count; i++, area += 3)
 			if (area[2] > area[1]) /* an area may be empty */
-				kvt_items_add(l, &(struct kvt_item){
-						     .id = area[0], .start = area[1], .last = area[2] - 1 });
+				kvt_items_add(
+				    l, &(struct kvt_item){ .id = area[0], .start = area[1], .last = area[2] - 1 });
 	}
 	kvms_outcome_free(&out);
 	if (l->count > 0)

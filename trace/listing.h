@@ -25,16 +25,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum kvt_form {
-	KVT_QEMU_TLB,
-	KVT_QEMU_MEM,
-	KVT_VMALLOCINFO,
-	KVT_MAPS,
-	KVT_PAGEMAP,
-	KVT_LEAVES,
-	KVT_PTDUMP,
-	KVT_FORMS
-};
+enum kvt_form { KVT_QEMU_TLB, KVT_QEMU_MEM, KVT_VMALLOCINFO, KVT_MAPS, KVT_PAGEMAP, KVT_LEAVES, KVT_PTDUMP, KVT_FORMS };
 
 /* Its name, or NULL past the end; the form of a name, or KVT_FORMS. */
 const char *kvt_form_name(enum kvt_form form);

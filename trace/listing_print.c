@@ -105,7 +105,8 @@ print_leaf(struct printer *p, const struct kvt_item *item)
 			flag(prop, KVMS_PROP_W, 'w'), flag(prop, KVMS_PROP_X, 'x'));
 		if (p->machine == X86)
 			fprintf(p->out, "%c%c%c%c", (prop & KVMS_PROP_USER) != 0 ? 'u' : 'k',
-				flag(prop, KVMS_PROP_GLOBAL, 'g'), has_pcd(prop) ? 'c' : '-', has_pwt(prop) ? 't' : '-');
+				flag(prop, KVMS_PROP_GLOBAL, 'g'), has_pcd(prop) ? 'c' : '-',
+				has_pwt(prop) ? 't' : '-');
 		else
 			fprintf(p->out, "%c%c", flag(prop, KVMS_PROP_USER, 'u'), flag(prop, KVMS_PROP_GLOBAL, 'g'));
 		fprintf(p->out, "%c%c\n", flag(prop, KVMS_PROP_A, 'a'), flag(prop, KVMS_PROP_D, 'd'));
@@ -184,7 +185,8 @@ static void
 print_mem_x86(struct printer *p, const struct kvt_item *item)
 {
 	fprintf(p->out, "%016" PRIx64 "-%016" PRIx64 " %016" PRIx64 " %cr%c\n", item->start, shown_end(p, item),
-		item->last - item->start + 1, flag(item->prop, KVMS_PROP_USER, 'u'), flag(item->prop, KVMS_PROP_W, 'w'));
+		item->last - item->start + 1, flag(item->prop, KVMS_PROP_USER, 'u'),
+		flag(item->prop, KVMS_PROP_W, 'w'));
 }
 
 static void

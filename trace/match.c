@@ -72,8 +72,8 @@ static const struct {
 	uint64_t prop;
 	bool right; /* that a store may withhold */
 } bits[] = {
-	{ KVT_ASPECT_READ, KVMS_PROP_R, true },      { KVT_ASPECT_WRITE, KVMS_PROP_W, true },
-	{ KVT_ASPECT_EXECUTE, KVMS_PROP_X, true },   { KVT_ASPECT_USER, KVMS_PROP_USER, false },
+	{ KVT_ASPECT_READ, KVMS_PROP_R, true },         { KVT_ASPECT_WRITE, KVMS_PROP_W, true },
+	{ KVT_ASPECT_EXECUTE, KVMS_PROP_X, true },      { KVT_ASPECT_USER, KVMS_PROP_USER, false },
 	{ KVT_ASPECT_GLOBAL, KVMS_PROP_GLOBAL, false }, { KVT_ASPECT_ACCESSED, KVMS_PROP_A, false },
 	{ KVT_ASPECT_DIRTY, KVMS_PROP_D, false },
 };
@@ -341,8 +341,9 @@ enum kvt_status
 kvt_match(struct kvt_target *t, enum kvt_form form, struct kvt_items *listing, const struct kvt_match *how,
 	  kvt_difference_visitor *visit, void *arg, struct kvt_matched *result)
 {
-	struct match m = { .how = how, .aspects = how->aspects & listing->told, .visit = visit, .arg = arg,
-			   .result = result };
+	struct match m = {
+		.how = how, .aspects = how->aspects & listing->told, .visit = visit, .arg = arg, .result = result
+	};
 	int max_paddr = kvms_arg_index(kvms_store_row(), "max_paddr");
 	const struct kvms_op *config;
 

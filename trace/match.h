@@ -23,7 +23,7 @@ struct kvt_match {
 struct kvt_difference {
 	bool is_listed, is_in_store;
 	uint64_t start, last;
-	struct kvt_item listed, store; /* what holds "start"; their paddr is that of "start" */
+	struct kvt_item listed, store;      /* what holds "start"; their paddr is that of "start" */
 	bool listed_goes_on, store_goes_on; /* frames follow each other to the end of the range */
 	unsigned aspects;                   /* both: in what they differ; 0 = an area's end */
 };
@@ -34,12 +34,12 @@ typedef void kvt_difference_visitor(void *arg, const struct kvt_difference *diff
 struct kvt_matched {
 	uint64_t listed, in_store;
 	uint64_t agree;
-	uint64_t missing;   /* listed, and not in the store */
-	uint64_t extra;     /* in the store, and not listed */
-	uint64_t different; /* in both */
-	uint64_t outside;   /* listed, and not in the ranges */
-	uint64_t unknown;   /* agree, but for a frame that the store does not know */
-	uint64_t unpurged;  /* areas that the listing has as freed */
+	uint64_t missing;     /* listed, and not in the store */
+	uint64_t extra;       /* in the store, and not listed */
+	uint64_t different;   /* in both */
+	uint64_t outside;     /* listed, and not in the ranges */
+	uint64_t unknown;     /* agree, but for a frame that the store does not know */
+	uint64_t unpurged;    /* areas that the listing has as freed */
 	uint64_t differences; /* ranges, as visited */
 	bool equal;           /* nothing differs that was to be compared */
 };

@@ -79,14 +79,22 @@ static const struct {
 	enum strace_sys sys;
 	unsigned flags; /* it implies */
 } names[] = {
-	{ "mmap", STRACE_MMAP, 0 },         { "mmap2", STRACE_MMAP, 0 },
-	{ "munmap", STRACE_MUNMAP, 0 },     { "mprotect", STRACE_MPROTECT, 0 },
-	{ "pkey_mprotect", STRACE_MPROTECT, 0 }, { "mremap", STRACE_MREMAP, 0 },
-	{ "brk", STRACE_BRK, 0 },           { "madvise", STRACE_MADVISE, 0 },
-	{ "clone", STRACE_CLONE, 0 },       { "clone3", STRACE_CLONE, 0 },
-	{ "fork", STRACE_CLONE, 0 },        { "vfork", STRACE_CLONE, STRACE_VM },
-	{ "execve", STRACE_EXECVE, 0 },     { "execveat", STRACE_EXECVE, 0 },
-	{ "exit", STRACE_EXIT, 0 },         { "exit_group", STRACE_EXIT, 0 },
+	{ "mmap", STRACE_MMAP, 0 },
+	{ "mmap2", STRACE_MMAP, 0 },
+	{ "munmap", STRACE_MUNMAP, 0 },
+	{ "mprotect", STRACE_MPROTECT, 0 },
+	{ "pkey_mprotect", STRACE_MPROTECT, 0 },
+	{ "mremap", STRACE_MREMAP, 0 },
+	{ "brk", STRACE_BRK, 0 },
+	{ "madvise", STRACE_MADVISE, 0 },
+	{ "clone", STRACE_CLONE, 0 },
+	{ "clone3", STRACE_CLONE, 0 },
+	{ "fork", STRACE_CLONE, 0 },
+	{ "vfork", STRACE_CLONE, STRACE_VM },
+	{ "execve", STRACE_EXECVE, 0 },
+	{ "execveat", STRACE_EXECVE, 0 },
+	{ "exit", STRACE_EXIT, 0 },
+	{ "exit_group", STRACE_EXIT, 0 },
 };
 
 /* Words of flags, and the bits of their numbers. */
@@ -96,9 +104,10 @@ struct word {
 	unsigned flag;
 };
 
-static const struct word prot_words[] = {
-	{ "PROT_READ", 1, STRACE_READ }, { "PROT_WRITE", 2, STRACE_WRITE }, { "PROT_EXEC", 4, STRACE_EXEC }, { NULL, 0, 0 }
-};
+static const struct word prot_words[] = { { "PROT_READ", 1, STRACE_READ },
+					  { "PROT_WRITE", 2, STRACE_WRITE },
+					  { "PROT_EXEC", 4, STRACE_EXEC },
+					  { NULL, 0, 0 } };
 static const struct word mmap_words[] = {
 	{ "MAP_SHARED", 1, STRACE_SHARED },
 	{ "MAP_SHARED_VALIDATE", 0, STRACE_SHARED },
@@ -107,9 +116,9 @@ static const struct word mmap_words[] = {
 	{ "MAP_FIXED_NOREPLACE", 0x100000, STRACE_FIXED | STRACE_NOREPLACE },
 	{ NULL, 0, 0 },
 };
-static const struct word mremap_words[] = {
-	{ "MREMAP_FIXED", 2, STRACE_FIXED }, { "MREMAP_DONTUNMAP", 4, STRACE_DONTUNMAP }, { NULL, 0, 0 }
-};
+static const struct word mremap_words[] = { { "MREMAP_FIXED", 2, STRACE_FIXED },
+					    { "MREMAP_DONTUNMAP", 4, STRACE_DONTUNMAP },
+					    { NULL, 0, 0 } };
 static const struct word clone_words[] = { { "CLONE_VM", 0x100, STRACE_VM }, { NULL, 0, 0 } };
 
 /* A number, decimal, hex or octal; NULL is 0. */

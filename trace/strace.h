@@ -60,7 +60,7 @@ enum strace_event { STRACE_BEGIN, STRACE_END, STRACE_WHOLE, STRACE_GONE, STRACE_
 /* What happens, in the order of lines. */
 struct strace_step {
 	enum strace_event event;
-	size_t call;   /* BEGIN, END, WHOLE */
+	size_t call; /* BEGIN, END, WHOLE */
 	uint64_t line;
 	uint64_t pid;   /* all */
 	uint64_t other; /* SUPERSEDED: the thread that takes its place */
@@ -87,7 +87,7 @@ struct pids {
 	struct pids_entry {
 		uint64_t pid;
 		size_t value; /* never 0 */
-	} *at;
+	} * at;
 	size_t count, capacity;
 };
 
