@@ -53,7 +53,8 @@ exit_statuses(FILE *out)
 {
 	fputs("Exit status:\n"
 	      "  0  ok\n"
-	      "  1  an operation was not ok (\"run\": only with --strict); nothing was found\n"
+	      "  1  an operation was not ok (\"run\": only with --strict); nothing was found;\n"
+	      "     \"trace coverage\" reached less than --fail-under\n"
 	      "  2  the call is wrong, or the text of an operation or trace\n"
 	      "  3  no connection, or the daemon refused\n"
 	      "  4  a replay or a comparison found a difference\n"

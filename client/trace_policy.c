@@ -55,8 +55,8 @@ print_head(struct comparing *c)
 	fprintf(c->out.file, "range         0x%" PRIx64 "..0x%" PRIx64 "\n", p->start, p->end);
 	fprintf(c->out.file, "areas         %" PRIu64 " allocated", p->asked);
 	if (p->placed > 0)
-		fprintf(c->out.file, "; %" PRIu64 " at an address of their own, %s", p->placed,
-			p->fixed ? "which they keep" : "placed like the others");
+		fprintf(c->out.file, "; %" PRIu64 " had an address of their own, %s", p->placed,
+			p->fixed ? "kept" : "placed anew");
 	fputc('\n', c->out.file);
 	if (p->refused > 0)
 		fprintf(c->out.file, "refused       %" PRIu64 " for want of addresses\n", p->refused);
@@ -75,21 +75,21 @@ print_policies(struct comparing *c)
 {
 	const struct kvt_policies *p = &c->policies;
 
-	fputs("\n                               most    most     unused %    blocks scanned   in trees\n"
-	      "policy           failed       span  blocks   mean  most    mean    most   mean most\n",
+	fputs("\n                             most   most    unused %   blocks scanned  in trees\n"
+	      "policy          failed       span blocks  mean  most    mean   most  mean most\n",
 	      c->out.file);
 	for (unsigned i = 0; i < p->count; i++) {
 		const struct kvt_policy_figures *f = kvt_policy_figures(p->policy[i]);
 
 		kvt_buffer_reset(&c->line);
 		kvmctl_put_size(&c->line, f->span_most);
-		fprintf(c->out.file, "%-16s%7" PRIu64 "%11s%8" PRIu64 "%7.1f%6.1f%8.1f%8" PRIu64 "%7.1f%5" PRIu64 "\n",
+		fprintf(c->out.file, "%-16s%6" PRIu64 "%11s%7" PRIu64 "%6.1f%6.1f%8.1f%7" PRIu64 "%6.1f%5" PRIu64 "\n",
 			kvt_policy_name(p->kind[i]), f->failed, kvt_buffer_text(&c->line), f->blocks_most,
 			f->changes > 0 ? f->waste_sum / (double)f->changes / 10 : 0, f->waste_most / 10.0,
 			mean(f->scanned, f->searches), f->scanned_most, mean(f->looked, f->searches), f->looked_most);
 	}
 	kvt_buffer_reset(&c->line);
-	fputs("\nunused: of the span, the part between the lowest and the highest area that is free\n", c->out.file);
+	fputs("\nspan: from the lowest to the highest area; unused: the part of it that is free\n", c->out.file);
 }
 
 static void

@@ -265,7 +265,7 @@ print_sample(struct stating *s, const struct kvt_sample *sample)
 	kvt_buffer_reset(&s->line);
 	kvmctl_put_size(&s->line, f->bytes - f->largest);
 	fprintf(s->out.file,
-		"%9" PRIu64 "%10s%7" PRIu64 "%7" PRIu64 "%9" PRIu64 "%9" PRIu64 "%7" PRIu64 "%6" PRIu64 "%11s%4u.%u\n",
+		"%9" PRIu64 "%10s%7" PRIu64 "%7" PRIu64 "%8" PRIu64 "%9" PRIu64 "%7" PRIu64 "%6" PRIu64 "%11s%4u.%u\n",
 		sample->step, seconds, sample->census[census_field("areas")], sample->census[census_field("vm_spaces")],
 		sample->census[census_field("frame")],
 		sample->census[census_field("leaves_tracked")] + sample->census[census_field("leaves_untracked")],
@@ -280,7 +280,7 @@ print_samples(struct stating *s)
 	const struct kvt_stat *stat = &s->stat;
 
 	title(s, "over time");
-	fputs("     step   seconds  areas spaces   frames   leaves  nodes holes   in holes frag%\n", s->out.file);
+	fputs("     step   seconds  areas spaces  frames   leaves  nodes holes   in holes frag%\n", s->out.file);
 	for (size_t i = 0; i < stat->samples_count; i++)
 		print_sample(s, &stat->samples[i]);
 	if (stat->samples_count == 0 || stat->samples[stat->samples_count - 1].step != stat->last.step)

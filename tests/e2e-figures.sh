@@ -1,0 +1,251 @@
+#!/bin/bash
+# The commands that look at whole traces, as their users call them, on the
+# bundled recording of a real kernel and on traces with mistakes: trace stat,
+# coverage, policy, export, diff.
+set -u
+
+kvmctl=${KVMCTL:-./kvmctl}
+top=${top_srcdir:-.}
+recording=$top/data/linux-6.12-x86_64-4level
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 1
+unset KVMSTORE_SOCKET XDG_RUNTIME_DIR
+
+checks=0 failed=0
+failure() {
+	failed=$((failed + 1))
+	echo "FAILED: $*"
+	head -n 20 out err
+}
+
+# run STATUS WORD...: the call must end with STATUS; leaves out and err behind
+run() {
+	local want=$1 status
+	shift
+	checks=$((checks + 1))
+	"$kvmctl" "$@" > out 2> err < /dev/null
+	status=$?
+	[ "$status" -eq "$want" ] || failure "kvmctl $* ended with $status, not $want"
+}
+
+# says FILE TEXT: the file that the last call left holds the text
+says() {
+	checks=$((checks + 1))
+	grep -Fq -- "$2" "$1" || failure "no \"$2\" in $1"
+}
+
+# narrow FILE: no line is longer than 80 columns
+narrow() {
+	checks=$((checks + 1))
+	awk 'length($0) > 80 { print; wide = 1 } END { exit wide }' "$1" > wide || failure "a line of $1 is too long: $(head -n 1 wide)"
+}
+
+# check WORD...: another command must succeed
+check() {
+	checks=$((checks + 1))
+	"$@" > check.out 2>&1 || { failure "$*"; head -n 20 check.out; }
+}
+
+python=
+if command -v python3 > /dev/null; then
+	python=1
+else
+	echo "no python3: the syntax of JSON and CSV was not looked at"
+fi
+
+# json FILE PROGRAM: the file is one JSON document, and the Python program on it as d does not fail
+json() {
+	[ -z "$python" ] || check python3 -c "
+import json, sys
+d = json.load(open('$1', encoding='utf-8'))
+$2"
+}
+
+run 0 trace import --from linux-ftrace "$recording" -o linux.kvt
+
+# --- stat --------------------------------------------------------------------------------
+
+run 0 trace stat linux.kvt
+says out "79,344 in "
+says out "  kvirt_reserve_at                                  3501        3501         0"
+says out "  290 nodes, 1.1 MiB; by level 4: 1, 3: 256, 2: 3, 1: 30"
+narrow out
+run 0 trace stat linux.kvt --leaks
+says out "still held"
+says out "area kvirt_reserve_at modprobe"
+narrow out
+run 0 --json trace stat linux.kvt --leaks
+mv out stat.json
+json stat.json "
+assert d['statistics']['ops'] == 79344
+assert sum(o['steps'] for o in d['operations']) == 79344
+assert d['end']['census']['areas'] == 346
+assert d['most']['areas']['count'] == 701
+assert d['areas']['made'] - d['areas']['ended'] == 346
+assert sum(h['count'] for h in d['areas']['pages']) == d['areas']['made']
+assert sum(h['count'] for h in d['areas']['lived_steps']) == d['areas']['ended']
+assert sum(d['nodes'].values()) == d['end']['census']['pagetable']
+assert 12 <= len(d['samples']) < 24
+assert sum(l['objects'] for l in d['leaks'] if l['kind'] == 'area') == 346
+assert sum(l['frames'] for l in d['leaks']) == d['end']['census']['frame']"
+run 0 trace stat linux.kvt --leaks=folded
+says out "modprobe;kvirt_reserve_at;area 1589"
+checks=$((checks + 1))
+[ "$(awk '{ sum += $NF } END { print sum }' out)" -eq 6624 ] || failure "the folded stacks do not add up"
+run 0 trace stat linux.kvt --csv --every 10000
+checks=$((checks + 1))
+[ "$(wc -l < out)" -eq 9 ] || failure "not a head, seven samples and the end"
+run 0 trace stat linux.kvt --every 10000 -o sampled
+says sampled "over time"
+run 2 trace stat linux.kvt --leaks=tree
+run 2 trace stat linux.kvt --csv --leaks
+run 2 trace stat linux.kvt --every x
+
+# --- policy --------------------------------------------------------------------------------
+
+run 0 trace policy linux.kvt
+says out "1980 allocated; 1980 had an address of their own, placed anew"
+narrow out
+run 0 --json trace policy linux.kvt --fixed --alloc first-fit-top,best-fit,first-fit-top
+mv out policy.json
+json policy.json "
+assert [p['policy'] for p in d['policies']] == ['first-fit-top', 'best-fit']
+for p in d['policies']: assert p['moved'] == p['failed'] == 0 and p['allocated'] == 1980"
+run 0 trace policy linux.kvt --alloc lowest --csv --every 20000
+says out "20000,first-fit-bottom,"
+run 2 trace policy linux.kvt --alloc first-fit
+says err "first-fit-top, first-fit-bottom"
+run 2 trace policy linux.kvt --alloc ,
+
+# --- coverage ------------------------------------------------------------------------------------
+
+find "$top/tests/traces" -name '*.kvt' | LC_ALL=C sort > traces
+mapfile -t traces < traces
+run 0 trace coverage "${traces[@]}" --fail-under 50
+says out "${#traces[@]} traces"
+narrow out
+run 1 trace coverage --quiet --fail-under 99.9 linux.kvt
+says err "outcomes are less than 99.9 %"
+run 0 --json trace coverage linux.kvt
+mv out coverage.json
+json coverage.json "
+cells = [c for o in d['by_operation'] for c in o['outcomes']]
+assert len(cells) == d['outcomes']['of']
+assert sum(c['steps'] > 0 for c in cells) == d['outcomes']['reached'] == 9
+assert sum(c['steps'] for c in cells) == d['steps'] == 79344
+assert 'area.disjoint' not in d['laws_untested'] and 'list.size' in d['laws_untested']"
+run 2 trace coverage linux.kvt --fail-under 101
+
+# --- export -----------------------------------------------------------------------------------------
+
+run 0 trace export linux.kvt --chrome -o chrome.json
+says err "79344 operations written"
+json chrome.json "
+names, open_, ops = {}, {}, 0
+for e in d['traceEvents']:
+    assert e['ph'] in 'MbeiXC' and type(e['ts']) in (int, float) and e['ts'] >= 0
+    assert type(e['pid']) is int and type(e['tid']) is int and e['name']
+    if e['ph'] == 'M': names[e['name'], e['pid'], e['tid']] = e['args']['name']
+    if e['ph'] in 'be': key = (e['cat'], e['id'])
+    if e['ph'] == 'b':
+        assert key not in open_
+        open_[key] = e['ts']
+    if e['ph'] == 'e': assert open_.pop(key) <= e['ts']
+    if e['ph'] == 'X': assert e['dur'] >= 0
+    if e['ph'] == 'i': assert e['s'] == 't'
+    if e['ph'] == 'C': assert all(type(v) is int for v in e['args'].values())
+    ops += e['ph'] in 'iX'
+assert not open_ and ops == 79344
+assert names['thread_name', 1, 0] == 'CPU 0'"
+run 0 trace export linux.kvt --itf --from 1000 --to 1019 -o itf.json
+json itf.json "
+assert d['#meta']['format'] == 'ITF' and len(d['states']) == 21
+def sound(v):
+    if isinstance(v, dict):
+        if '#bigint' in v: assert list(v) == ['#bigint'] and str(int(v['#bigint'])) == v['#bigint']
+        elif '#map' in v: assert list(v) == ['#map'] and all(len(p) == 2 for p in v['#map'])
+        for x in v.values(): sound(x)
+    elif isinstance(v, list):
+        for x in v: sound(x)
+    else: assert isinstance(v, (str, bool))
+for i, s in enumerate(d['states']):
+    assert s.pop('#meta') == {'index': i} and set(s) == set(d['vars'])
+    assert s['step'] == {'#bigint': str(999 + i)}
+    assert {'#bigint': str(len(s['areas']['#map']))} == s['counts']['areas']
+    sound(s)"
+run 0 trace export linux.kvt --csv --to 5000
+mv out table.csv
+[ -z "$python" ] || check python3 -c "
+import csv
+rows = list(csv.DictReader(open('table.csv', newline=''), strict=True))
+assert len(rows) == 5000 and rows[4999]['step'] == '5000'
+assert not any(None in r or None in r.values() for r in rows)
+assert rows[0]['src'] == 'older than the trace: pcpu_get_vm_areas' and rows[0]['area'] == '1'"
+run 2 trace export linux.kvt
+run 2 trace export linux.kvt --csv --itf
+run 2 trace export linux.kvt --csv --from 5 --to 4
+
+# --- diff ---------------------------------------------------------------------------------------------
+
+run 0 trace diff linux.kvt linux.kvt
+says out "both end in the same state"
+sed -e '100d' -e '5000s/area_size=0x[0-9a-f]*/area_size=0x123000/' linux.kvt > other.kvt
+run 4 trace diff linux.kvt other.kvt
+says out "linux.kvt:100 (step 97): only in the first"
+says out "kvirt_reserve_at start=0xffffc90000638000"
+run 4 --json trace diff linux.kvt other.kvt
+mv out diff.json
+json diff.json "
+assert d['ops'] == [79344, 79343] and d['only'] == [1, 0]
+assert d['differences'][0]['first']['line'] == 100 and d['differences'][0]['second'] is None
+assert not d['state']['same'] and d['state']['areas']"
+printf 'kvmtrace 1\nframe_alloc -> ok frame=1\nframe_drop frame=1 -> ok last=true\n' > short.kvt
+checks=$((checks + 1))
+"$kvmctl" --quiet trace diff - short.kvt < short.kvt > out 2> err || failure "trace diff - FILE"
+run 2 trace diff - -
+run 2 trace diff short.kvt
+
+# --- every one of them: standard input, differences, mistakes -------------------------------------------
+
+printf 'kvmtrace 1\nframe_alloc -> ok paddr=0x5000\n' > wrong.kvt
+printf 'kvmtrace 1\nframe_alloc\nframe_drop frame=x\n' > mistake.kvt
+printf 'kvmtrace 1\nstore max_paddr=1\nframe_alloc\n' > limits.kvt
+for command in stat policy coverage 'export --chrome' 'export --itf' 'export --csv'; do
+	# shellcheck disable=SC2086 # the words of a command
+	set -- trace $command
+	checks=$((checks + 1))
+	"$kvmctl" "$@" - < short.kvt > out 2> err || failure "kvmctl $* -"
+	run 4 "$@" wrong.kvt
+	says err "wrong.kvt: 1 of its lines record something else than what comes out, the first is line 2"
+	run 2 "$@" mistake.kvt
+	says err "mistake.kvt:3:18: expected u64 (decimal or 0x hex), found 'x'"
+	run 2 "$@" limits.kvt
+	says err "limits.kvt:2:1: max_paddr out of limits"
+	run 6 "$@" nowhere.kvt
+	run 6 "$@" short.kvt -o nowhere/out
+	: > empty.kvt
+	run 2 "$@" empty.kvt
+	says err "empty.kvt:1:1: expected 'kvmtrace 1', found end of file"
+	run 0 "$@" --quiet short.kvt
+	is_json=1
+	[ "${command#export}" = "$command" ] || is_json=
+	if [ -n "$is_json" ]; then
+		run 0 "$@" --json short.kvt
+		json out ""
+	fi
+
+	run 0 help "$1" "${2%% *}"
+done
+run 2 trace diff short.kvt mistake.kvt
+says err "mistake.kvt:3:18: expected u64 (decimal or 0x hex), found 'x'"
+run 2 trace diff limits.kvt short.kvt
+says err "limits.kvt:2:1: max_paddr out of limits"
+run 6 trace diff nowhere.kvt short.kvt
+# a file that cannot be finished is not left behind
+run 2 trace export mistake.kvt --csv -o left.csv
+checks=$((checks + 1))
+[ ! -e left.csv ] || failure "half a table was left behind"
+
+echo "$checks checks, $failed failed"
+[ $failed -eq 0 ]
