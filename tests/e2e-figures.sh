@@ -157,7 +157,7 @@ for e in d['traceEvents']:
     if e['ph'] == 'C': assert all(type(v) is int for v in e['args'].values())
     ops += e['ph'] in 'iX'
 assert not open_ and ops == 79344
-assert names['thread_name', 1, 0] == 'CPU 0'"
+assert names['thread_name', 1, 1] == 'CPU 0'"
 run 0 trace export linux.kvt --itf --from 1000 --to 1019 -o itf.json
 json itf.json "
 assert d['#meta']['format'] == 'ITF' and len(d['states']) == 21

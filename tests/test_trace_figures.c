@@ -689,6 +689,29 @@ Test(align, one_operation_more_is_one_difference)
 	free(c.report);
 }
 
+Test(align, partners_that_are_gone_are_forgotten_and_the_others_are_not)
+{
+	struct kvt_buffer a = { 0 }, b = { 0 };
+	struct comparison c;
+
+	/* all ids of the second are one more */
+	kvt_puts(&a, HEAD "frame_from_unused paddr=0x1000\n");
+	kvt_puts(&b, HEAD "frame_from_unused paddr=0x2000\nframe_from_unused paddr=0x1000\n");
+	for (uint64_t i = 0; i < 5000; i++) {
+		kvt_putf(&a, "frame_from_unused paddr=0x3000\nframe_drop frame=%" PRIu64 "\n", i + 2);
+		kvt_putf(&b, "frame_from_unused paddr=0x3000\nframe_drop frame=%" PRIu64 "\n", i + 3);
+	}
+	kvt_puts(&a, "frame_drop frame=1\n");
+	kvt_puts(&b, "frame_drop frame=2\n");
+	c = compare(kvt_buffer_text(&a), kvt_buffer_text(&b));
+	cr_assert_eq(c.result, KVT_DIVERGED);
+	cr_assert_str_eq(c.log, "+frame_from_unused:2 ");
+	cr_assert_eq(c.align.counts.same, 10002);
+	kvt_buffer_free(&a);
+	kvt_buffer_free(&b);
+	free(c.report);
+}
+
 Test(align, other_arguments_and_other_outcomes_are_told_field_by_field)
 {
 	struct comparison c = compare(HEAD "frame_alloc\nkvirt_map_frames area_size=0x2000 frames=[1] prop=rw:wb\n"
@@ -806,6 +829,30 @@ Test(export, every_slice_that_begins_ends)
 	cr_assert_not_null(strstr(all, "\"ts\":2.000,\"cat\":\"area\",\"id\":\"area 1\""), "@t is in nanoseconds");
 	free(all);
 	free(part);
+}
+
+Test(export, a_history_is_shown_by_connection_and_time_of_day)
+{
+	static const char text[] =
+	    HEAD "frame_alloc @step=1 @connection=7 @time=\"2024-05-17T09:30:00.000000Z\" -> ok frame=1\n"
+		 "frame_drop frame=1 @step=2 @connection=9 @time=\"2024-05-17T09:30:01.500000Z\" -> ok last=true\n"
+		 "frame_alloc @time=\"2024-05-17\" @t=x -> ok frame=2\n";
+	char *all = exported(KVT_CHROME, text, 1, UINT64_MAX);
+
+	cr_assert_not_null(strstr(all, "{\"ph\":\"i\",\"pid\":2,\"tid\":1007,\"s\":\"t\",\"ts\":0.000,"));
+	cr_assert_not_null(strstr(all, "{\"ph\":\"i\",\"pid\":2,\"tid\":1009,\"s\":\"t\",\"ts\":1500000.000,"));
+	cr_assert_not_null(strstr(all, "{\"ph\":\"i\",\"pid\":1,\"tid\":1,\"s\":\"t\",\"ts\":1500000.001,"));
+	cr_assert_not_null(strstr(all, "\"name\":\"connection 9\""));
+	free(all);
+}
+
+Test(export, what_says_when_it_was_over_has_a_duration)
+{
+	static const char text[] = HEAD "frame_alloc @t=1500 @cpu=1 -> ok frame=1 @t=2750\n";
+	char *all = exported(KVT_CHROME, text, 1, UINT64_MAX);
+
+	cr_assert_not_null(strstr(all, "{\"ph\":\"X\",\"pid\":1,\"tid\":2,\"dur\":1.250,\"ts\":1.500,"));
+	free(all);
 }
 
 Test(export, states_for_a_model_checker_are_one_more_than_steps)

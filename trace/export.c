@@ -35,6 +35,9 @@ step_value(const struct kvt_step *step, const char *name, enum kvms_type *type, 
 
 enum { PID_CPUS = 1, PID_CONNECTIONS, PID_OBJECTS, PID_COUNTERS };
 
+/* Numbers of tracks: viewers take one for the same track in whichever process it stands, and 0 for an idle CPU. */
+enum { TID_CPUS = 1, TID_OBJECTS = 100, TID_COUNTERS = 200, TID_CONNECTIONS = 1000 };
+
 static void
 event(struct kvt_export *e, const char *ph, unsigned pid, uint64_t tid)
 {
@@ -55,18 +58,19 @@ name_track(struct kvt_export *e, const char *what, unsigned pid, uint64_t tid, c
 	kvt_putf(&e->text, ",\"ts\":0,\"name\":\"%s\",\"args\":{\"name\":\"%s\"}}", what, name);
 }
 
-/* Say what a track is called, if that was not done a moment ago. */
-static void
-need_track(struct kvt_export *e, unsigned pid, uint64_t tid)
+/* The track of a CPU or a connection; what it is called is said, if that was not done a moment ago. */
+static uint64_t
+track(struct kvt_export *e, unsigned pid, uint64_t number)
 {
-	uint64_t key = (tid << 2 | pid) + 1;
+	uint64_t tid = (number & 0x3fffffff) + (pid == PID_CPUS ? TID_CPUS : TID_CONNECTIONS), key = tid << 2 | pid;
 	char name[40];
 
 	if (e->tracks[key % KVT_TRACKS] == key)
-		return;
+		return tid;
 	e->tracks[key % KVT_TRACKS] = key;
-	snprintf(name, sizeof name, "%s %" PRIu64, pid == PID_CPUS ? "CPU" : "connection", tid);
+	snprintf(name, sizeof name, "%s %" PRIu64, pid == PID_CPUS ? "CPU" : "connection", number);
 	name_track(e, "thread_name", pid, tid, name);
+	return tid;
 }
 
 static void
@@ -75,10 +79,10 @@ chrome_head(struct kvt_export *e)
 	kvt_puts(&e->text, "{\"displayTimeUnit\":\"ns\",\"otherData\":{\"source\":");
 	kvt_json_string(&e->text, e->source, strlen(e->source));
 	kvt_puts(&e->text, "},\"traceEvents\":[");
-	name_track(e, "process_name", PID_CPUS, 0, "operations by CPU");
-	name_track(e, "process_name", PID_CONNECTIONS, 0, "operations by connection");
-	name_track(e, "process_name", PID_OBJECTS, 0, "objects");
-	name_track(e, "process_name", PID_COUNTERS, 0, "store");
+	name_track(e, "process_name", PID_CPUS, TID_CPUS, "operations by CPU");
+	name_track(e, "process_name", PID_CONNECTIONS, TID_CONNECTIONS, "operations by connection");
+	name_track(e, "process_name", PID_OBJECTS, TID_OBJECTS, "objects");
+	name_track(e, "process_name", PID_COUNTERS, TID_COUNTERS, "store");
 }
 
 static bool
@@ -92,7 +96,7 @@ slice(struct kvt_export *e, const char *ph, const struct kvt_life *life)
 {
 	const char *kind = kvt_kind_word(life->kind);
 
-	event(e, ph, PID_OBJECTS, life->kind);
+	event(e, ph, PID_OBJECTS, TID_OBJECTS + life->kind);
 	put_time(e, "ts", e->now);
 	kvt_putf(&e->text, ",\"cat\":\"%s\",\"id\":\"%s %" PRIu64 "\",\"name\":\"%s %" PRIu64 "\"", kind, kind,
 		 life->id, kind, life->id);
@@ -150,7 +154,7 @@ counter(struct kvt_export *e, unsigned number, const char *name, const char *uni
 	if (e->shown[number] == value + 1)
 		return;
 	e->shown[number] = value + 1;
-	event(e, "C", PID_COUNTERS, 0);
+	event(e, "C", PID_COUNTERS, TID_COUNTERS);
 	put_time(e, "ts", e->now);
 	kvt_putf(&e->text, ",\"name\":\"%s\",\"args\":{\"%s\":%" PRIu64 "}}", name, unit, value);
 }
@@ -191,8 +195,7 @@ chrome_op(struct kvt_export *e)
 	if (kvt_annotation_text(s->line, "connection", &e->value) &&
 	    kvt_parse_u64(kvt_buffer_text(&e->value), e->value.size, &tid))
 		pid = PID_CONNECTIONS;
-	tid &= UINT64_C(0x7fffffff);
-	need_track(e, pid, tid);
+	tid = track(e, pid, tid);
 	if (result_time(s->line, &until) && until >= e->now) {
 		event(e, "X", pid, tid);
 		put_time(e, "dur", until - e->now);

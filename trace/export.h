@@ -5,8 +5,9 @@
  *            track for each CPU (or connection, where @connection is there);
  *            areas, segments, address spaces and cursors as asynchronous slices
  *            from birth to end; counters of frames, page-table nodes and free
- *            addresses.  Time is @t; a step without one is 1 ns behind the step
- *            before it, so that without any @t the N-th step is at N ns.
+ *            addresses.  Time is @t, or what has passed since the first @time of a
+ *            history; a step without either is 1 ns behind the step before it, so
+ *            that without any the N-th step is at N ns.
  *   itf      Informal Trace Format of the model checkers Apalache and Quint: one
  *            state before the first step and one behind each.
  *   csv      RFC 4180: one record for each operation.
@@ -43,7 +44,7 @@ struct kvt_export {
 	uint64_t now;                /* nanoseconds */
 	uint64_t start, end, used;   /* the first vmalloc range, and how much of it areas have */
 	uint64_t shown[3];           /* counters as written last */
-	uint64_t tracks[KVT_TRACKS]; /* named lately, + 1 */
+	uint64_t tracks[KVT_TRACKS]; /* named lately */
 	uint64_t written;            /* steps */
 	bool open;                   /* the head is written, the end is not */
 	bool more;                   /* an element was written: a comma comes first */

@@ -2,9 +2,11 @@
 
 #include "trace/value.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #define SRC_MAX 256u /* bytes of an @src that are kept */
 
@@ -198,6 +200,31 @@ kvt_annotation_text(const struct kvt_line *line, const char *name, struct kvt_bu
 	return false;
 }
 
+/* A time of day as histories have it, "2024-05-17T09:30:00.000000Z", in nanoseconds since 1970. */
+static bool
+time_of_day(struct kvt_span value, uint64_t *t)
+{
+	struct tm day = { .tm_isdst = 0 };
+	char text[40];
+	unsigned micro;
+	int size = 0;
+	time_t seconds;
+
+	if (value.size < 2 || value.size > sizeof text || value.at[0] != '"')
+		return false;
+	memcpy(text, value.at + 1, value.size - 2);
+	text[value.size - 2] = '\0';
+	if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%6uZ%n", &day.tm_year, &day.tm_mon, &day.tm_mday, &day.tm_hour,
+		   &day.tm_min, &day.tm_sec, &micro, &size) != 7 ||
+	    size != 27)
+		return false;
+	day.tm_year -= 1900;
+	day.tm_mon -= 1;
+	seconds = timegm(&day);
+	*t = (uint64_t)seconds * UINT64_C(1000000000) + micro * UINT64_C(1000);
+	return seconds > 0;
+}
+
 void
 kvt_step_read(struct kvt_step *step, const struct kvt_line *line, const struct kvms_op *op,
 	      const struct kvms_outcome *out)
@@ -212,12 +239,17 @@ kvt_step_read(struct kvt_step *step, const struct kvt_line *line, const struct k
 	for (size_t i = 0; i < line->annotations_count; i++) {
 		const struct kvt_annotation *a = &line->annotations[i];
 
-		if (a->is_result || !kvt_parse_u64(a->value.at, a->value.size, &value))
+		if (a->is_result)
 			continue;
-		if (is_name(a->name, "t")) {
+		if (is_name(a->name, "time") && time_of_day(a->value, &value)) {
+			step->epoch = step->epoch != 0 ? step->epoch : value;
+			value = value > step->epoch ? value - step->epoch : 0;
 			step->t = value > step->t ? value : step->t; /* time does not go back */
 			step->has_t = true;
-		} else if (is_name(a->name, "cpu")) {
+		} else if (is_name(a->name, "t") && kvt_parse_u64(a->value.at, a->value.size, &value)) {
+			step->t = value > step->t ? value : step->t;
+			step->has_t = true;
+		} else if (is_name(a->name, "cpu") && kvt_parse_u64(a->value.at, a->value.size, &value)) {
 			step->cpu = value;
 			step->has_cpu = true;
 		}

@@ -36,8 +36,9 @@ struct kvt_step {
 	const struct kvt_line *line;
 	const struct kvms_op *op;
 	const struct kvms_outcome *out;
-	uint64_t t; /* of the last @t so far */
-	bool has_t; /* this step has one of its own */
+	uint64_t t;     /* of the last @t so far, or nanoseconds from the first @time to the last */
+	bool has_t;     /* this step has one of its own */
+	uint64_t epoch; /* the first @time, 0 = none so far */
 	uint64_t cpu;
 	bool has_cpu;
 };
