@@ -34,17 +34,25 @@ static const struct kvmctl_command commands[] = {
 	  "any operation was not ok.  4 if an expect line did not hold.\n"
 	  "\tkvmctl --embedded run ops.kvt > recorded.kvt\n",
 	  EXEC_OPTIONS, 1, 1, kvmctl_run },
-	{ "replay", "FILE", "replay a trace and compare every outcome",
+	{ "replay", "FILE...", "replay traces and compare every outcome",
 	  "Runs in a store made for it and gone afterwards, with the trace's configuration; --keep NAME keeps it.  "
 	  "With --store NAME it runs in that store, which must have the trace's configuration.\n"
 	  "Stops at the first difference; --keep-going reports all.  Exit status 4 if there was one, in the "
 	  "comparisons of --listing and --mappings too.\n"
-	  "FILE may be compressed with xz; - is standard input.\n"
+	  "A difference is reported with the clause that decided, what near arguments would have come to, the last steps "
+	  "that touched the objects it names, and a call of \"shell\" on the state in front of it.\n"
+	  "FILE may be binary, or compressed with xz; - is standard input.  Of several files each is replayed in a process of "
+	  "its own, --jobs N of them at a time, and told of in one line, in the order of the call; the exit status is that "
+	  "of the first that did not pass, or 5.\n"
+	  "With --from N the operations in front of the N-th are carried out and not compared; in a store that was there "
+	  "before (--embedded=SNAPSHOT, --store NAME) they are left out.  With --to N it ends behind the N-th.\n"
 	  "\tkvmctl replay recorded.kvt\n"
+	  "\tkvmctl -e replay --jobs 4 --junit report.xml traces/*.kvt\n"
 	  "\tkvmctl --embedded --check full=1000 replay recorded.kvt.xz\n"
 	  "\tkvmctl replay boot.kvt --listing vmallocinfo --at SYNC1-begin\n",
-	  OPT(keep_going) | OPT(keep) | OPT(listing) | OPT(mappings) | OPT(at) | OPT(listing_at) | OPT(mappings_at), 1,
-	  1, kvmctl_replay },
+	  OPT(keep_going) | OPT(keep) | OPT(listing) | OPT(mappings) | OPT(at) | OPT(listing_at) | OPT(mappings_at) | OPT(from) |
+	      OPT(to) | OPT(jobs) | OPT(junit) | OPT(coverage),
+	  1, INT_MAX, kvmctl_replay },
 	{ "status", "", "state of the daemon and of the store",
 	  "One key=value a line.  With --embedded=SNAPSHOT: of the store saved there.\n", 0, 0, 0, kvmctl_status_show },
 	{ "store create", "NAME [key=value ...]", "create a store in the daemon",
@@ -269,7 +277,7 @@ static const struct kvmctl_command commands[] = {
 	  "were undone so are left out.  A live recording ends there and says so.\n"
 	  "\tkvmctl trace record -o session.kvtb\n"
 	  "\tkvmctl trace record --live -o live.kvtb\n"
-	  "\tkvmctl --state-dir /var/lib/kvmstore trace record --from 1000 --to 2000 -o piece.kvt\n",
+	  "\tkvmctl --state-dir state trace record --from 100 --to 200 -o piece.kvt\n",
 	  HISTORY_OPTIONS | OPT(output) | OPT(binary) | OPT(from) | OPT(to) | OPT(live), 0, 0, kvmctl_trace_record },
 	{ "trace convert", "FROM TO", "a trace as text, or in the binary form",
 	  "TO is binary if its name ends in .kvtb or with --binary, else text in canonical form; FROM is what its first bytes "

@@ -5,20 +5,25 @@
  * configuration is known and dropped when the replay ends, however it ends.
  */
 #include "client/commands.h"
+#include "client/explain.h"
 #include "client/guard.h"
 #include "client/progress.h"
+#include "client/replays.h"
 #include "client/report.h"
 #include "client/session.h"
 
 #include "proto/address.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #define DIFFERENCES_SHOWN 20u /* of one comparison */
+#define EXPLAINED 5u          /* divergences that are looked into: each takes a replay */
+#define LISTED 100u           /* divergences in the JSON report */
 
 struct replaying {
 	struct kvmctl *k;
@@ -32,6 +37,11 @@ struct replaying {
 	char *marks;              /* where the candidates live, one behind the other */
 	size_t marks_size;
 	bool progress;
+	struct timespec began;
+	uint64_t from, to;
+	unsigned divergences;
+	struct kvt_buffer listed; /* the divergences as JSON */
+	struct kvmctl_coverage *coverage;
 };
 
 /* ---- The store ------------------------------------------------------------------------- */
@@ -330,6 +340,58 @@ on_stale(void *arg, const struct kvt_stale_warning *w)
 	stale->at[stale->count++] = *w;
 }
 
+static bool
+on_step(void *arg, struct kvt_target *target, const struct kvt_line *line, const struct kvms_op *op,
+	const struct kvms_outcome *out, uint64_t number)
+{
+	struct replaying *r = arg;
+
+	(void)target, (void)number;
+	if (line->kind == KVT_OP)
+		kvmctl_coverage_add(r->coverage, op, out);
+	return true;
+}
+
+/* A divergence as a JSON object; "said" are the lines of text about it. */
+static void
+list_divergence(struct replaying *r, const struct kvt_divergence *d, const char *said)
+{
+	struct kvt_buffer b = { 0 };
+
+	kvt_putf(&r->listed, "%s{\"line\":%" PRIu64 ",\"step\":%" PRIu64 ",\"is_expectation\":%s,\"call\":",
+		 r->listed.size > 0 ? "," : "", d->line->number, d->step, d->line->kind == KVT_OP ? "false" : "true");
+	kvt_json_op(&r->listed, d->line->row, d->op);
+	kvt_print_recorded(&b, d->line);
+	kvt_puts(&r->listed, ",\"expected\":");
+	kvt_json_string(&r->listed, kvt_buffer_text(&b), b.size);
+	kvt_puts(&r->listed, ",\"actual\":");
+	kvt_json_outcome(&r->listed, d->line->row, d->out);
+	kvt_puts(&r->listed, ",\"report\":[");
+	for (bool first = true; *said != '\0'; first = false) {
+		size_t size = strcspn(said, "\n");
+
+		kvt_puts(&r->listed, first ? "" : ",");
+		kvt_json_string(&r->listed, said, size);
+		said += size + (said[size] == '\n');
+	}
+	kvt_puts(&r->listed, "]}");
+	kvt_buffer_free(&b);
+}
+
+static void
+on_diverged(void *arg, const struct kvt_divergence *d, struct kvt_buffer *text)
+{
+	struct replaying *r = arg;
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (r->divergences++ < EXPLAINED)
+		kvmctl_explain(r->k, r->k->argv[0], d, (uint64_t)(now.tv_sec - r->began.tv_sec) * UINT64_C(1000000000),
+			       text);
+	if (r->k->json && r->divergences <= LISTED)
+		list_divergence(r, d, kvt_buffer_text(text));
+}
+
 static const char *
 verdict(enum kvmctl_status status)
 {
@@ -354,7 +416,7 @@ combined(const struct replaying *r, enum kvt_result result, const struct kvt_inp
 }
 
 static enum kvmctl_status
-replay(struct replaying *r, struct kvt_input *in)
+replay(struct replaying *r, struct kvt_input *in, struct kvt_statistics *statistics)
 {
 	struct kvt_replay run = {
 		.arg = r,
@@ -362,17 +424,26 @@ replay(struct replaying *r, struct kvt_input *in)
 		.comment = on_comment,
 		.progress = on_progress,
 		.stale = on_stale,
+		.step = r->coverage != NULL ? on_step : NULL,
+		.diverged = on_diverged,
+		.from = r->from,
+		.has_to = r->k->option[OPTION_to] != NULL,
+		.to = r->to,
 		.keep_going = r->k->option[OPTION_keep_going] != NULL,
 		.report = stderr,
 	};
-	struct kvmctl_report report = { 0 };
+	struct kvmctl_report report = { .has_state = false };
+	const char *embedded = r->k->option[OPTION_embedded];
 	FILE *clean = kvmctl_progress_stream();
 	enum kvmctl_status status;
 	enum kvt_result result;
 
 	if (clean != NULL)
 		run.report = clean;
+	/* a store that was there before has the state in front of the first operation */
+	run.skip = r->from > 1 && (embedded != NULL ? embedded[0] != '\0' : r->k->option[OPTION_store] != NULL);
 	result = kvt_replay(&run, in, kvt_input_name(in));
+	*statistics = run.statistics;
 	if (clean != NULL)
 		fclose(clean);
 	kvmctl_progress_clear();
@@ -387,33 +458,37 @@ replay(struct replaying *r, struct kvt_input *in)
 			result = KVT_LAW_BROKEN;
 	}
 	status = combined(r, result, in);
+	report.file = r->k->argv[0];
+	report.divergences = kvt_buffer_text(&r->listed);
 	if (run.target != NULL)
 		kvmctl_report_print(r->k, &report, &run.statistics, &r->stale, &r->listing, &r->mappings,
 				    verdict(status));
 	return status;
 }
 
-enum kvmctl_status
-kvmctl_replay(struct kvmctl *k)
+/* The only file of the call "k". */
+static enum kvmctl_status
+replay_one(struct kvmctl *k, char *path, struct kvmctl_coverage *coverage, struct kvt_statistics *statistics)
 {
-	struct replaying r = { .k = k, .progress = !k->quiet && isatty(STDERR_FILENO) };
+	struct replaying r = { .k = k, .progress = !k->quiet && isatty(STDERR_FILENO), .coverage = coverage };
 	enum kvmctl_status status;
 	struct kvt_input *in;
 	char error[1024];
 
-	if (k->option[OPTION_keep] != NULL && k->option[OPTION_embedded] == NULL && k->option[OPTION_store] != NULL) {
-		kvmctl_complain("--store NAME runs in a store that stays anyway: leave --keep out");
-		return KVMCTL_USAGE;
-	}
-	status = set_comparisons(&r);
+	clock_gettime(CLOCK_MONOTONIC, &r.began);
+	status = kvmctl_option_number(k, OPTION_from, 0, &r.from);
+	if (status == KVMCTL_OK)
+		status = kvmctl_option_number(k, OPTION_to, 0, &r.to);
+	if (status == KVMCTL_OK)
+		status = set_comparisons(&r);
 	if (status != KVMCTL_OK)
 		return status;
-	in = kvt_input_open(k->argv[0], error, sizeof error);
+	in = kvt_input_open(path, error, sizeof error);
 	if (in == NULL) {
 		kvmctl_complain("%s", error);
 		return KVMCTL_UNREADABLE;
 	}
-	status = replay(&r, in);
+	status = replay(&r, in, statistics);
 	close_store(&r);
 	if (status == KVMCTL_OK)
 		status = r.status;
@@ -422,5 +497,50 @@ kvmctl_replay(struct kvmctl *k)
 	free(r.mappings.text);
 	free(r.stale.at);
 	free(r.marks);
+	kvt_buffer_free(&r.listed);
+	return status;
+}
+
+/* What goes with one trace only. */
+static enum kvmctl_status
+check_options(const struct kvmctl *k)
+{
+	static const enum kvmctl_option single[] = { OPTION_keep,       OPTION_store,       OPTION_listing,
+						     OPTION_mappings,   OPTION_at,          OPTION_listing_at,
+						     OPTION_mappings_at };
+
+	if (k->option[OPTION_keep] != NULL && k->option[OPTION_embedded] == NULL && k->option[OPTION_store] != NULL) {
+		kvmctl_complain("--store NAME runs in a store that stays anyway: leave --keep out");
+		return KVMCTL_USAGE;
+	}
+	for (size_t i = 0; k->argc > 1 && i < sizeof single / sizeof single[0]; i++) {
+		if (k->option[single[i]] == NULL)
+			continue;
+		kvmctl_complain("--%s goes with one trace, not with several", kvmctl_option_row(single[i])->name);
+		return KVMCTL_USAGE;
+	}
+	return KVMCTL_OK;
+}
+
+enum kvmctl_status
+kvmctl_replay(struct kvmctl *k)
+{
+	struct kvmctl_coverage *coverage = NULL;
+	enum kvmctl_status status = check_options(k), written;
+	struct kvt_statistics run;
+
+	if (status != KVMCTL_OK)
+		return status;
+	if (k->option[OPTION_coverage] != NULL && (coverage = kvmctl_coverage_new()) == NULL)
+		return KVMCTL_UNREADABLE;
+	if (k->argc == 1 && k->option[OPTION_jobs] == NULL && k->option[OPTION_junit] == NULL)
+		status = replay_one(k, k->argv[0], coverage, &run);
+	else
+		status = kvmctl_replay_all(k, replay_one, coverage);
+	if (coverage != NULL) {
+		written = kvmctl_coverage_write(coverage, k->option[OPTION_coverage]);
+		status = status == KVMCTL_OK ? written : status;
+	}
+	kvmctl_coverage_free(&coverage);
 	return status;
 }

@@ -201,7 +201,9 @@ print_json(const struct kvmctl_report *report, const struct kvt_statistics *run,
 		json_compared(&b, "listing", &listing->result, 0);
 	if (mappings->done)
 		json_leaves(&b, &mappings->leaves);
-	kvt_putc(&b, '}');
+	kvt_puts(&b, ",\"file\":");
+	kvt_json_string(&b, report->file, strlen(report->file));
+	kvt_putf(&b, ",\"divergences\":[%s]}", report->divergences);
 	kvmctl_show_line(&b);
 	kvt_buffer_free(&b);
 }

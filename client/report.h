@@ -31,6 +31,8 @@ struct kvmctl_report {
 	uint64_t free_blocks, free_largest, free_total; /* of virtual addresses: blocks, bytes, bytes */
 	uint64_t laws;                                  /* broken ones */
 	uint64_t digest;
+	const char *file;        /* the trace */
+	const char *divergences; /* objects, separated by commas */
 };
 
 /*

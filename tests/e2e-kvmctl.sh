@@ -64,7 +64,7 @@ mistake "unknown command" ''
 mistake "store create NAME" store
 mistake "it has" store remove x
 mistake "needs more" replay
-mistake "does not take 'b'" replay a b
+mistake "does not take 'b'" run a b
 mistake "did you mean --json" --jsno areas
 mistake "ambiguous" --s=x areas
 mistake "unknown option '-x'" -x areas

@@ -43,10 +43,12 @@ open_store(void *arg, const struct kvms_op *config, const struct kvt_base *base,
 }
 
 static bool
-on_step(void *arg, const struct kvt_line *line, const struct kvms_op *op, const struct kvms_outcome *out)
+on_step(void *arg, struct kvt_target *target, const struct kvt_line *line, const struct kvms_op *op,
+	const struct kvms_outcome *out, uint64_t number)
 {
 	struct running *run = arg;
 
+	(void)target, (void)number;
 	return run->step(run->arg, line, op, out);
 }
 

@@ -30,13 +30,14 @@ struct run {
 	struct kvms_op config;  /* of the store line */
 	struct kvt_words config_lists;
 	uint64_t store_line;     /* 0 = none so far */
+	uint64_t number;         /* of the last operation in the trace */
 	uint64_t started, shown; /* nanoseconds */
 	bool diverged;
 	bool output_failed;
 };
 
 /* Whether the trace goes on, and if not, why. */
-enum step { GO_ON, STOP_SYNTAX, STOP_LOST, STOP_DIVERGED, STOP_BROKEN, STOP_UNREADABLE, STOP_ASKED };
+enum step { GO_ON, STOP_SYNTAX, STOP_LOST, STOP_DIVERGED, STOP_BROKEN, STOP_UNREADABLE, STOP_ASKED, STOP_BEHIND };
 
 static uint64_t
 now(void)
@@ -103,6 +104,11 @@ diverge(struct run *run, const struct kvt_line *line, const struct kvms_op *op)
 	if (s->divergences <= STATE_SHOWN) {
 		kvt_report_fields(&run->text, line, &run->out, &run->bindings);
 		kvt_report_state(&run->text, run->r->target, line->row, op, &run->out);
+	}
+	if (run->r->diverged != NULL) {
+		struct kvt_divergence d = { line, op, &run->out, run->number, run->r->target };
+
+		run->r->diverged(run->r->arg, &d, &run->text);
 	}
 	flush_report(run);
 	return run->r->keep_going || run->r->print != NULL ? GO_ON : STOP_DIVERGED;
@@ -323,9 +329,19 @@ run_op(struct run *run, const struct kvt_line *line)
 {
 	struct kvt_statistics *s = &run->r->statistics;
 	struct kvms_op op = line->op;
+	struct kvt_place place;
 	enum kvt_status status;
+	bool more = true;
 	enum step step = GO_ON;
 
+	run->number++;
+	place = (struct kvt_place){ line->number, run->number };
+	if (run->r->has_to && run->number > run->r->to)
+		return STOP_BEHIND;
+	if (run->r->skip && run->number < run->r->from) {
+		run->number = kvt_reader_skip(run->reader, run->number, run->r->from - 1);
+		return GO_ON;
+	}
 	if (!kvt_translate(&run->bindings, line->row, &op, &run->ids))
 		return no_memory(run);
 	status = run->r->target->apply(run->r->target, &op, &run->out);
@@ -333,23 +349,22 @@ run_op(struct run *run, const struct kvt_line *line)
 		return report_failure(run, line, &op, status);
 	s->ops++;
 	s->outcomes[kvms_outcome_class(run->out.name)]++;
+	if (run->r->step != NULL)
+		more = run->r->step(run->r->arg, run->r->target, line, &op, &run->out, run->number);
 	if (run->out.name == 0)
-		kvt_stale_step(run->stale, run->r->target, &op, &run->out, (struct kvt_place){ line->number, s->ops },
-			       report_stale, run);
+		kvt_stale_step(run->stale, run->r->target, &op, &run->out, place, report_stale, run);
 	if (run->r->print != NULL) {
 		struct kvt_line actual = *line;
 
 		actual.op = op;
 		kvt_print_line(&run->text, &actual, &run->out);
 		print_line(run);
-	} else if (line->recorded && (!kvt_outcome_holds(line, &run->out) || !fields_hold(run, line))) {
+	} else if (line->recorded && run->number >= run->r->from && (!kvt_outcome_holds(line, &run->out) || !fields_hold(run, line))) {
 		step = diverge(run, line, &op);
 	}
 	if (!kvt_bind_created(&run->bindings, line, &run->out))
 		return no_memory(run);
-	if (run->r->step != NULL && !run->r->step(run->r->arg, line, &op, &run->out))
-		return STOP_ASKED;
-	return step;
+	return step == GO_ON && !more ? STOP_ASKED : step;
 }
 
 static enum step
@@ -359,6 +374,8 @@ run_expect(struct run *run, const struct kvt_line *line)
 	enum kvt_status status;
 	enum step step = GO_ON;
 
+	if (run->number + 1 < run->r->from)
+		return GO_ON;
 	run->r->statistics.expects++;
 	if (!kvt_translate(&run->bindings, line->row, &op, &run->ids))
 		return no_memory(run);
@@ -374,7 +391,7 @@ run_expect(struct run *run, const struct kvt_line *line)
 	}
 	if (run->out.name != 0 || !fields_hold(run, line))
 		step = diverge(run, line, &op);
-	if (run->r->step != NULL && !run->r->step(run->r->arg, line, &op, &run->out))
+	if (run->r->step != NULL && !run->r->step(run->r->arg, run->r->target, line, &op, &run->out, run->number))
 		return STOP_ASKED;
 	return step;
 }
@@ -490,7 +507,7 @@ result_of(struct run *run, enum step step)
 	static const enum kvt_result results[] = {
 		[GO_ON] = KVT_PASSED,           [STOP_SYNTAX] = KVT_SYNTAX,     [STOP_LOST] = KVT_DISCONNECTED,
 		[STOP_DIVERGED] = KVT_DIVERGED, [STOP_BROKEN] = KVT_LAW_BROKEN, [STOP_UNREADABLE] = KVT_UNREADABLE,
-		[STOP_ASKED] = KVT_PASSED,
+		[STOP_ASKED] = KVT_PASSED,      [STOP_BEHIND] = KVT_PASSED,
 	};
 
 	run->r->statistics.stopped = step == STOP_ASKED;

@@ -51,6 +51,15 @@ struct kvt_base {
 	const char *snapshot; /* the file it names, or NULL */
 };
 
+/* A line that differs. */
+struct kvt_divergence {
+	const struct kvt_line *line;
+	const struct kvms_op *op; /* with the store's ids */
+	const struct kvms_outcome *out;
+	uint64_t step; /* operations up to there, itself included */
+	struct kvt_target *target;
+};
+
 /*
  * One run.  Zero-initialise, fill in what is wanted, call kvt_replay().
  */
@@ -79,13 +88,15 @@ struct kvt_replay {
 	bool (*comment)(void *arg, const char *text, uint64_t line, struct kvt_target *target);
 
 	/*
-	 * Called behind every operation and every expectation, whatever came of it.
-	 * May be NULL.  False ends the run there.
+	 * Called behind every operation and every expectation, whatever came of it,
+	 * before a divergence is told.  May be NULL.  False ends the run there.
 	 *
 	 * => op: with the store's ids in place of recorded ones
+	 * => number: of the operation in the trace, from 1; an expectation's is that of the last before it
 	 * => all of it is good for this call only
 	 */
-	bool (*step)(void *arg, const struct kvt_line *line, const struct kvms_op *op, const struct kvms_outcome *out);
+	bool (*step)(void *arg, struct kvt_target *target, const struct kvt_line *line, const struct kvms_op *op,
+		     const struct kvms_outcome *out, uint64_t number);
 
 	/* Called about ten times a second and once at the end.  May be NULL. */
 	void (*progress)(void *arg, const struct kvt_statistics *so_far);
@@ -95,6 +106,19 @@ struct kvt_replay {
 	 * the text about it.  May be NULL.  It changes nothing of how the run ends.
 	 */
 	kvt_stale_teller *stale;
+
+	/* Called for every divergence; adds what it knows to the text that is reported.  May be NULL. */
+	void (*diverged)(void *arg, const struct kvt_divergence *d, struct kvt_buffer *text);
+
+	/*
+	 * Which operations, counted from 1.  Those in front of "from" are carried out
+	 * and not compared; with "skip" they are left out, since the store has their
+	 * state.  With "has_to" the run ends in front of operation "to" + 1.
+	 */
+	uint64_t from;
+	bool skip;
+	bool has_to;
+	uint64_t to;
 
 	bool keep_going; /* run on after a divergence */
 	bool untold;     /* run on, and count divergences and stale entries without a word */
