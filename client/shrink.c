@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -82,34 +83,30 @@ write_try(struct shrinking *s, const char *text, size_t size)
 	return good;
 }
 
-/* The process behind a fork: the command, without a terminal's noise. */
-static _Noreturn void
-become(const char *command, int out)
-{
-	int null = open("/dev/null", O_RDWR);
-
-	if (null >= 0) {
-		dup2(null, 0);
-		dup2(out >= 0 ? out : null, 1);
-		dup2(null, 2);
-	}
-	execl("/bin/sh", "sh", "-c", command, (char *)NULL);
-	_exit(127);
-}
-
-/* Start a command.  "out" = where its output goes, -1 = nowhere.  -1: it cannot be started. */
+/* Start a command, without a terminal's noise.  "out" = where its output goes, -1 = nowhere.  -1: it cannot be started.
+ */
 static pid_t
 start(const char *command, int out)
 {
-	pid_t child;
+	char *argv[] = { (char *)"sh", (char *)"-c", (char *)(uintptr_t)command, NULL };
+	posix_spawn_file_actions_t actions;
+	pid_t child = -1;
+	int error;
 
 	fflush(NULL);
-	child = fork();
-	if (child == 0)
-		become(command, out);
-	if (child < 0)
-		kvmctl_complain("cannot start a process: %s", strerror(errno));
-	return child;
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+	if (out >= 0)
+		posix_spawn_file_actions_adddup2(&actions, out, 1);
+	else
+		posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
+	error = posix_spawn(&child, "/bin/sh", &actions, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	if (error == 0)
+		return child;
+	kvmctl_complain("cannot start a process: %s", strerror(error));
+	return -1;
 }
 
 /* Wait for it: its status as waitpid() gives it, or -1. */

@@ -7,6 +7,7 @@
 #include "trace/gen.h"
 #include "trace/import_ftrace.h"
 #include "trace/text.h"
+#include "trace/workload.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -120,35 +121,99 @@ unknown_profile(const char *name)
 	return KVMCTL_USAGE;
 }
 
+/* A number from an option, in a range. */
+static enum kvmctl_status
+small_number(const struct kvmctl *k, enum kvmctl_option option, uint64_t fallback, uint64_t low, uint64_t high,
+	     unsigned *value)
+{
+	uint64_t number;
+	enum kvmctl_status status = kvmctl_option_number(k, option, fallback, &number);
+
+	if (status == KVMCTL_OK && (number < low || number > high)) {
+		kvmctl_complain("--%s: from %" PRIu64 " to %" PRIu64, kvmctl_option_row(option)->name, low, high);
+		status = KVMCTL_USAGE;
+	}
+	*value = (unsigned)number;
+	return status;
+}
+
+static void
+tell_missing(void *arg, const struct kvms_row *row, unsigned name)
+{
+	const char *cause = kvms_outcome_cause(name);
+	const struct kvmctl *k = arg;
+
+	if (!k->quiet)
+		fprintf(stderr, "not reached: %s %s%s%s%s%s\n", row->name, kvms_class_word(kvms_outcome_class(name)),
+			name != 0 ? " " : "", kvms_outcome_name(name), cause != NULL ? " cause=" : "",
+			cause != NULL ? cause : "");
+}
+
+static enum kvmctl_status
+read_options(struct kvmctl *k, struct kvt_gen *gen)
+{
+	enum kvmctl_status status = kvmctl_option_number(k, OPTION_seed, 1, &gen->seed);
+
+	if (k->option[OPTION_profile] != NULL) {
+		gen->profile = kvt_profile_find(k->option[OPTION_profile]);
+		if (gen->profile == NULL)
+			return unknown_profile(k->option[OPTION_profile]);
+	}
+	if (status == KVMCTL_OK)
+		status = kvmctl_option_number(k, OPTION_steps, 1000, &gen->steps);
+	if (status == KVMCTL_OK)
+		status = small_number(k, OPTION_clients, 1, 1, KVT_CLIENTS_MAX, &gen->options.clients);
+	if (status == KVMCTL_OK)
+		status = small_number(k, OPTION_illegal, 25, 0, 100, &gen->options.illegal);
+	gen->options.has_illegal = k->option[OPTION_illegal] != NULL;
+	gen->until_covered = gen->options.cover = k->option[OPTION_until_covered] != NULL;
+	return status;
+}
+
 static enum kvmctl_status
 generate(struct kvmctl *k, const struct kvms_op *config)
 {
-	struct kvt_gen gen = { .config = config };
-	enum kvmctl_status status, closed;
+	struct kvt_gen gen = { .config = config, .arg = k };
+	enum kvmctl_status status = read_options(k, &gen), closed;
 	char error[1024] = "";
 	struct kvmctl_output o;
 
-	if (k->option[OPTION_profile] != NULL) {
-		gen.profile = kvt_profile_find(k->option[OPTION_profile]);
-		if (gen.profile == NULL)
-			return unknown_profile(k->option[OPTION_profile]);
-	}
-	status = kvmctl_option_number(k, OPTION_seed, 1, &gen.seed);
-	if (status == KVMCTL_OK)
-		status = kvmctl_option_number(k, OPTION_steps, 1000, &gen.steps);
 	if (status == KVMCTL_OK)
 		status = kvmctl_output_open(&o, k->option[OPTION_output]);
 	if (status != KVMCTL_OK)
 		return status;
+	gen.missing = gen.until_covered ? tell_missing : NULL;
 	status = gen_status(kvt_gen(&gen, o.file, error, sizeof error));
 	if (status != KVMCTL_OK)
 		kvmctl_complain("%s", error);
 	closed = kvmctl_output_close(&o, status == KVMCTL_OK || status == KVMCTL_BROKEN);
-	return status != KVMCTL_OK ? status : closed;
+	if (status != KVMCTL_OK || closed != KVMCTL_OK || !gen.until_covered)
+		return status != KVMCTL_OK ? status : closed;
+	if (!k->quiet)
+		fprintf(stderr, "%u of %u outcomes reached in %" PRIu64 " operations\n", gen.cells - gen.cells_missing,
+			gen.cells, gen.made);
+	return gen.cells_missing > 0 ? KVMCTL_NOT_OK : KVMCTL_OK;
 }
 
 enum kvmctl_status
 kvmctl_trace_gen(struct kvmctl *k)
 {
-	return kvmctl_with_config(k, k->argc, k->argv, generate);
+	char arch[KVMCTL_SHOWN + 8];
+	enum kvmctl_status status;
+	char **words;
+
+	if (k->option[OPTION_arch] == NULL)
+		return kvmctl_with_config(k, k->argc, k->argv, generate);
+	words = calloc((size_t)k->argc + 1, sizeof *words);
+	if (words == NULL) {
+		kvmctl_complain("no memory");
+		return KVMCTL_UNREADABLE;
+	}
+	snprintf(arch, sizeof arch, "arch=%.*s", KVMCTL_SHOWN, k->option[OPTION_arch]);
+	if (k->argc > 0)
+		memcpy(words + 1, k->argv, (size_t)k->argc * sizeof *words);
+	words[0] = arch;
+	status = kvmctl_with_config(k, k->argc + 1, words, generate);
+	free(words);
+	return status;
 }

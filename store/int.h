@@ -23,6 +23,25 @@
 #include "store/rows.h"
 
 #define PAGE KVMS_PAGE_SIZE
+
+/*
+ * A place where a test may make the model wrong; store/faults.def says how.
+ * Only in a library of the tests' own: everywhere else it is a constant.
+ */
+#ifdef KVMS_FAULTS
+enum fault {
+	FAULT_NONE,
+#define KVMS_FAULT(name, config, profile, check, text) FAULT_##name,
+#include "store/faults.def"
+#undef KVMS_FAULT
+	FAULTS
+};
+extern unsigned kvms_fault; /* the one planted now */
+#define FAULT(name) (kvms_fault == FAULT_##name)
+#else
+#define FAULT(name) 0
+#endif
+
 #define GiB (UINT64_C(1) << 30)
 #define KERNEL_END_VADDR UINT64_C(0xffffffffffff0000)
 

@@ -322,6 +322,8 @@ PRE(kvirt_unreserve)
 
 	if (area->refs > 0)
 		return O_area_in_use;
+	if (FAULT(range_freed_while_mapped))
+		return O_ok;
 	return leaf_in_range(s, KERNEL_TABLE, area->start, area->end, &va) ? O_area_mapped : O_ok;
 }
 

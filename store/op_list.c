@@ -86,7 +86,7 @@ list_unwire(struct kvms *s, uint64_t id, uint64_t n)
 		slot_mut(s, next - 1)->link_prev = prev;
 	else
 		l->last = prev;
-	sl->owner = 0;
+	sl->owner = FAULT(unlink_keeps_tag) ? l->tag : 0;
 	sl->listed = 0;
 	sl->link_list = sl->link_prev = sl->link_next = 0;
 	l->length--;

@@ -164,7 +164,8 @@ STEP(kvirt_protect_range)
 	unsigned name;
 
 	area_cursor(s, &c, a->area, a->start);
-	name = cursor_protect(s, &c, a->end, &p, &r->leaves);
+	name = cursor_protect(s, &c, FAULT(protect_one_page_more) && a->end < c.end ? a->end + PAGE : a->end, &p,
+			      &r->leaves);
 	r->nodes_allocated = c.nodes_allocated;
 	return name;
 }

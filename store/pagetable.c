@@ -56,7 +56,7 @@ leaf_count(struct kvms *s, uint64_t node, unsigned index, uint64_t word, int sig
 	slot_users_mut(s, slot)->mappings += (uint32_t)sign;
 	if (sign > 0)
 		rmap_add(s, slot, table, entry_va(s, node, index));
-	else
+	else if (!FAULT(reverse_map_keeps))
 		rmap_remove(s, slot, table, entry_va(s, node, index));
 }
 
@@ -74,7 +74,8 @@ entry_set(struct kvms *s, uint64_t node, unsigned index, uint64_t word)
 	if ((was == PTE_ABSENT) != (is == PTE_ABSENT)) {
 		struct slot *sl = slot_mut(s, node / PAGE);
 
-		sl->nr_children = (uint16_t)(sl->nr_children + (was == PTE_ABSENT ? 1 : -1));
+		if (was == PTE_ABSENT || !FAULT(count_not_lowered))
+			sl->nr_children = (uint16_t)(sl->nr_children + (was == PTE_ABSENT ? 1 : -1));
 	}
 	word_set(s, word_paddr(node, index), word);
 }
@@ -338,6 +339,8 @@ split(struct kvms *s, struct cursor *c)
 	if (name != O_ok)
 		return name;
 	c->nodes_allocated++;
+	if (FAULT(split_loses_global))
+		leaf.prop &= ~(uint64_t)KVMS_PROP_GLOBAL;
 	for (unsigned i = 0; i < NODE_ENTRIES; i++, leaf.paddr += page_size(level)) {
 		name = pte_encode_leaf(&s->paging, &leaf, level, &word);
 		if (name != O_ok)
@@ -449,7 +452,8 @@ cursor_open_locked(struct kvms *s, struct cursor *c, uint64_t table, uint64_t st
 	if (!held) {
 		if (node_held(s, c->path[c->level], holder))
 			return O_cursor_locked;
-		node_lock(s, c->path[c->level], lock);
+		if (!FAULT(guard_not_locked))
+			node_lock(s, c->path[c->level], lock);
 	}
 	return lock_below(s, c->path[c->level], c->level, start, end - 1, lock, holder);
 }
@@ -685,7 +689,7 @@ cursor_unmap(struct kvms *s, struct cursor *c, uint64_t limit, uint64_t *leaves,
 			node_release(s, f.paddr, &c->nodes_freed);
 			(*subtrees)++;
 		} else {
-			if (f.tracked)
+			if (f.tracked && !FAULT(unmap_keeps_reference))
 				leaf_release(s, f.paddr);
 			(*leaves)++;
 		}

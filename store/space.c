@@ -257,7 +257,7 @@ flush_dispatch(struct kvms *s, uint64_t cursor, const uint64_t *kept, uint64_t k
 		f->sent |= UINT64_C(1) << number;
 		(*remote)++;
 	}
-	if ((cpus & here) != 0)
+	if ((cpus & here) != 0 && !FAULT(no_local_flush))
 		tlb_flush_stack(s, s->live.current_cpu, &f->stack);
 	for (uint64_t i = 0; i < kept_count; i++)
 		kept_end(s, kept[2 * i], kept[2 * i + 1], nodes_freed);

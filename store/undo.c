@@ -91,6 +91,7 @@ undo_save_word(struct kvms *s, uint64_t paddr, uint64_t old)
 static void
 entry_restore(struct kvms *s, const struct undo_entry *e)
 {
+	uint64_t rc1;
 	const void *bytes = e->type != UNDO_WORD ? s->undo.bytes + e->old : NULL;
 
 	switch ((enum undo_type)e->type) {
@@ -100,7 +101,10 @@ entry_restore(struct kvms *s, const struct undo_entry *e)
 			bitmap_set(&s->written, e->key / PAGE);
 		break;
 	case UNDO_SLOT:
+		rc1 = s->slot[e->key].rc1;
 		memcpy(&s->slot[e->key], bytes, sizeof(struct slot));
+		if (FAULT(refused_keeps_count) && s->slot[e->key].usage == USAGE_FRAME)
+			s->slot[e->key].rc1 = rc1;
 		slot_sync(s, e->key);
 		break;
 	case UNDO_RECORD: {

@@ -185,7 +185,7 @@ Test(random_steps, in_many_young_stores_break_no_law)
 
 #define FULL_EVERY 100u
 #define ARCHS 5u
-#define LINES 64u
+#define LINES 128u
 
 /* One line of the report: a world of the kit, or a profile of the other generator on an architecture. */
 struct line {

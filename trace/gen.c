@@ -2,6 +2,7 @@
 
 #include "trace/text.h"
 #include "trace/value.h"
+#include "trace/workload.h"
 
 #include <inttypes.h>
 #include <limits.h>
@@ -10,9 +11,9 @@
 
 #define PAGE UINT64_C(0x1000)
 #define HUGE UINT64_C(0x200000)
-#define LIVE_MAX 40u                  /* ids of one kind; above it, operations that end such ids are drawn */
-#define TRIES 24u                     /* candidates looked at for one step */
-#define PATIENCE 4u                   /* of one operation; of one that is rarely ok, PATIENCE_RARE */
+#define LIVE_MAX 40u /* ids of one kind; above it, operations that end such ids are drawn */
+#define TRIES 24u    /* candidates looked at for one step */
+#define PATIENCE 4u  /* of one operation; of one that is rarely ok, PATIENCE_RARE */
 #define PATIENCE_RARE 16u
 #define OK_PERCENT 75u                /* steps for which an ok is wanted */
 #define SPAN_MAX (UINT64_C(64) << 20) /* bytes of physical memory one operation may name */
@@ -20,7 +21,9 @@
 #define IDS_DRAWN 5u
 #define FOCUS_PERCENT 80u /* steps that a profile keeps to its own operations */
 #define SELDOM_PERCENT 10u
-#define MOODS 32u         /* what objects have in common, as small numbers */
+#define COVER_PERCENT 60u /* steps towards outcomes that have not come, if those are wanted */
+#define PRESSURE_STEPS 1024u
+#define MOODS 32u /* what objects have in common, as small numbers */
 
 /* Where a number may come from. */
 enum pool {
@@ -83,7 +86,7 @@ struct candidate {
 	uint8_t pool[KVMS_ARGS_MAX];
 	struct object used[KVMS_ARGS_MAX]; /* by id arguments; id 0 = none of the live ones */
 	struct object about;               /* what the first id argument covers */
-	unsigned name;       /* of the outcome */
+	unsigned name;                     /* of the outcome */
 };
 
 struct kvt_generator {
@@ -96,6 +99,12 @@ struct kvt_generator {
 	struct kvms_outcome out;
 	const struct kvms_row **focus; /* the profile's operations */
 	unsigned focus_count;
+	const struct kvt_profile *profile;
+	uint64_t seed;
+	struct kvt_workload *workload; /* NULL: the profile is none */
+	bool by_workload;              /* the last operation is the workload's */
+	struct kvt_generator_options options;
+	unsigned client; /* of the last operation */
 	uint64_t steps, oks;
 	uint64_t max_paddr, ncpu, half; /* half: first address of the kernel half */
 	uint64_t linear;                /* first address of the direct map */
@@ -283,7 +292,11 @@ draw_number(struct kvt_generator *g, enum pool pool, const struct object *about,
 	case POOL_RAM:
 		return below(g, chance(g, 50) ? 64 : g->max_paddr / PAGE) * PAGE;
 	case POOL_FRAME:
-		return draw_live(g, chance(g, 70) ? KVMS_ID_FRAME : chance(g, 50) ? KVMS_ID_UNIQUE : KVMS_ID_SEGMENT, 0);
+		return draw_live(g,
+				 chance(g, 70)   ? KVMS_ID_FRAME
+				 : chance(g, 50) ? KVMS_ID_UNIQUE
+						 : KVMS_ID_SEGMENT,
+				 0);
 	case POOL_RAM_END:
 		return g->max_paddr - (1 + below(g, 8)) * PAGE;
 	case POOL_DEVICE:
@@ -570,6 +583,39 @@ begins_with_one_of(const char *name, const char *words)
 	return false;
 }
 
+/* Does the outcome of an operation take more steps than anybody runs?  docs/gaps.md says why. */
+static bool
+is_beyond_reach(const struct kvms_row *row, unsigned name)
+{
+	return strncmp(row->name, "list_", 5) == 0 && strcmp(kvms_outcome_name(name), "list_ids_exhausted") == 0;
+}
+
+/* Outcomes of an operation that have not come. */
+static unsigned
+unmet(const struct kvt_generator *g, const struct kvms_row *row)
+{
+	unsigned count = 0, name;
+
+	for (unsigned k = 0; (name = kvms_row_outcome(row, k)) != UINT_MAX; k++)
+		count += g->lessons[row->code].seen[name] == 0 && !is_beyond_reach(row, name);
+	return count;
+}
+
+/* One of the operations with outcomes that have not come; NULL if all have. */
+static const struct kvms_row *
+draw_unmet_row(struct kvt_generator *g)
+{
+	unsigned max = kvms_op_max(), first = (unsigned)below(g, max);
+
+	for (unsigned i = 0; i < max; i++) {
+		const struct kvms_row *row = kvms_op_row(1 + (first + i) % max);
+
+		if (row != NULL && unmet(g, row) > 0)
+			return row;
+	}
+	return NULL;
+}
+
 /* Any operation, mostly one of the profile's. */
 static const struct kvms_row *
 draw_any_row(struct kvt_generator *g)
@@ -578,6 +624,8 @@ draw_any_row(struct kvt_generator *g)
 
 	if (g->focus_count > 0 && chance(g, FOCUS_PERCENT))
 		return g->focus[below(g, g->focus_count)];
+	if (g->options.cover && chance(g, COVER_PERCENT) && (row = draw_unmet_row(g)) != NULL)
+		return row;
 	do
 		row = kvms_op_row(1 + (unsigned)below(g, kvms_op_max()));
 	while (row == NULL || (begins_with_one_of(row->name, seldom) && !chance(g, SELDOM_PERCENT)));
@@ -637,13 +685,49 @@ is_better(const struct kvt_generator *g, bool want_ok)
 	return g->lessons[now->row->code].seen[now->name] < g->lessons[best->row->code].seen[best->name];
 }
 
+/* The next operation of the workload, as if it had been drawn. */
+static bool
+take_from_workload(struct kvt_generator *g)
+{
+	const struct kvms_op *op = kvt_workload_next(g->workload, &g->client);
+	struct candidate *c = &g->best;
+
+	if (op == NULL)
+		return false;
+	c->row = kvms_op_row(op->code);
+	c->op = *op;
+	memset(c->pool, POOLS, sizeof c->pool);
+	memset(c->used, 0, sizeof c->used);
+	memset(&c->about, 0, sizeof c->about);
+	g->by_workload = true;
+	return true;
+}
+
+/* Where all outcomes are wanted, memory runs out for a while now and then. */
+static bool
+under_pressure(struct kvt_generator *g)
+{
+	uint64_t phase = g->steps / PRESSURE_STEPS % 4;
+
+	if (!g->options.cover || g->profile->ops == NULL || phase < 2)
+		return false;
+	kvt_workload_turn_to(g->workload, phase == 2 ? "pressure" : "relief");
+	return chance(g, 40);
+}
+
 const struct kvms_op *
 kvt_generator_next(struct kvt_generator *g)
 {
-	bool want_ok = chance(g, OK_PERCENT);
 	const struct kvms_row *row = NULL;
 	unsigned left = 0;
+	bool want_ok;
 
+	g->by_workload = false;
+	if (g->workload != NULL && (g->profile->ops == NULL ? chance(g, FOCUS_PERCENT) : under_pressure(g)) &&
+	    take_from_workload(g))
+		return &g->best.op;
+	g->client = g->options.clients > 1 ? (unsigned)below(g, g->options.clients) : 0;
+	want_ok = chance(g, 100 - (g->options.has_illegal ? g->options.illegal : 100 - OK_PERCENT));
 	g->best.row = NULL;
 	for (unsigned i = 0; i < TRIES; i++, left--) {
 		if (left == 0) {
@@ -809,6 +893,10 @@ kvt_generator_answer(struct kvt_generator *g, const struct kvms_outcome *out)
 	g->steps++;
 	if (out->name <= kvms_outcome_max())
 		lesson->seen[out->name]++;
+	if (g->workload != NULL && out->name == 0 && strcmp(c->row->name, "cpu_set") == 0)
+		kvt_workload_cpu(g->workload, c->op.arg[0]);
+	if (g->by_workload)
+		kvt_workload_answer(g->workload, out);
 	if (out->name != 0)
 		return;
 	g->oks++;
@@ -865,19 +953,44 @@ static const struct prior {
 	enum pool pool;
 	uint8_t weight;
 } priors[] = {
-	{ "paddr", POOL_RAM, 30 },       { "paddr", POOL_RAM_END, 3 },     { "paddr", POOL_FRAME, 20 },
-	{ "paddr", POOL_MMIO, 3 },       { "paddr_start", POOL_DEVICE, 20 },
-	{ "paddr_start", POOL_RAM, 10 }, { "paddr_end", POOL_AFTER, 30 },  { "paddr_end", POOL_AFTER_HUGE, 20 },
-	{ "start", POOL_VMALLOC, 15 },   { "start", POOL_INSIDE, 30 },     { "start", POOL_RAM, 15 },
-	{ "start", POOL_BOOT, 10 },      { "start", POOL_USER, 10 },       { "start", POOL_OFFSET, 5 },
-	{ "start", POOL_MMIO, 5 },       { "start", POOL_CURSOR, 10 },     { "va", POOL_CURSOR, 20 },
-	{ "va", POOL_LINEAR, 10 },       { "end", POOL_AFTER, 40 },        { "end", POOL_AFTER_HUGE, 5 },
-	{ "end", POOL_EDGE, 15 },        { "va", POOL_INSIDE, 40 },        { "va", POOL_BOOT, 10 },
-	{ "va", POOL_USER, 10 },         { "va", POOL_BYTE_INSIDE, 15 },   { "area_size", POOL_PAGES, 40 },
-	{ "area_size", POOL_HUGE, 15 },  { "map_offset", POOL_PAGES, 20 }, { "len", POOL_PAGES, 15 },
-	{ "len", POOL_BYTES, 15 },       { "offset", POOL_OFFSET, 40 },    { "max_level", POOL_TINY, 30 },
-	{ "width", POOL_POWER, 40 },     { "index", POOL_TINY, 40 },       { "pages", POOL_TINY, 40 },
-	{ "max", POOL_BYTES, 20 },       { "meta", POOL_BYTES, 40 },       { "value", POOL_WORD, 20 },
+	{ "paddr", POOL_RAM, 30 },
+	{ "paddr", POOL_RAM_END, 3 },
+	{ "paddr", POOL_FRAME, 20 },
+	{ "paddr", POOL_MMIO, 3 },
+	{ "paddr_start", POOL_DEVICE, 20 },
+	{ "paddr_start", POOL_RAM, 10 },
+	{ "paddr_end", POOL_AFTER, 30 },
+	{ "paddr_end", POOL_AFTER_HUGE, 20 },
+	{ "start", POOL_VMALLOC, 15 },
+	{ "start", POOL_INSIDE, 30 },
+	{ "start", POOL_RAM, 15 },
+	{ "start", POOL_BOOT, 10 },
+	{ "start", POOL_USER, 10 },
+	{ "start", POOL_OFFSET, 5 },
+	{ "start", POOL_MMIO, 5 },
+	{ "start", POOL_CURSOR, 10 },
+	{ "va", POOL_CURSOR, 20 },
+	{ "va", POOL_LINEAR, 10 },
+	{ "end", POOL_AFTER, 40 },
+	{ "end", POOL_AFTER_HUGE, 5 },
+	{ "end", POOL_EDGE, 15 },
+	{ "va", POOL_INSIDE, 40 },
+	{ "va", POOL_BOOT, 10 },
+	{ "va", POOL_USER, 10 },
+	{ "va", POOL_BYTE_INSIDE, 15 },
+	{ "area_size", POOL_PAGES, 40 },
+	{ "area_size", POOL_HUGE, 15 },
+	{ "map_offset", POOL_PAGES, 20 },
+	{ "len", POOL_PAGES, 15 },
+	{ "len", POOL_BYTES, 15 },
+	{ "offset", POOL_OFFSET, 40 },
+	{ "max_level", POOL_TINY, 30 },
+	{ "width", POOL_POWER, 40 },
+	{ "index", POOL_TINY, 40 },
+	{ "pages", POOL_TINY, 40 },
+	{ "max", POOL_BYTES, 20 },
+	{ "meta", POOL_BYTES, 40 },
+	{ "value", POOL_WORD, 20 },
 };
 
 static void
@@ -902,14 +1015,23 @@ static const struct kvt_profile profiles[] = {
 	{ "all", "", "every operation alike" },
 	{ "frames", "frame_ segment_ unique_", "claims, handles, segments, counts that saturate" },
 	{ "lists", "list_ unique_", "lists of frames, and their cursors" },
-	{ "kernel", "kvirt_ boot_map boot_protect frame_ segment_alloc", "areas, parts of areas, boot mappings, huge pages" },
-	{ "spaces", "vm_space_ cursor_ cpu_set frame_alloc frame_clone", "spaces, and cursors that get in each other's way" },
+	{ "kernel", "kvirt_ boot_map boot_protect frame_ segment_alloc",
+	  "areas, parts of areas, boot mappings, huge pages" },
+	{ "spaces", "vm_space_ cursor_ cpu_set frame_alloc frame_clone",
+	  "spaces, and cursors that get in each other's way" },
 	{ "tlbs", "flush_ ipi_ tlb_ access cpu_set vm_space_ cursor_ frame_alloc kvirt_flush kvirt_map",
 	  "several CPUs: accesses, flushes, what queues keep alive" },
 	{ "bytes", "reader_ writer_ io_ segment_ vm_space_ cursor_open_mut cursor_map frame_alloc",
 	  "readers and writers over user and kernel memory" },
 	{ "devices", "iomem_ cursor_map_iomem cursor_find_iomem cursor_open vm_space_ cursor_unmap kvirt_",
 	  "I/O memory in kernel areas and in spaces" },
+	{ "stacks", NULL, "kernel stacks, with guard pages, that come and go" },
+	{ "drivers", NULL, "device registers and windows, buffers, I/O memory" },
+	{ "dma", NULL, "DMA rings: areas and segments that are cut" },
+	{ "huge", NULL, "large kernel pages, changed and unmapped in parts" },
+	{ "fork", NULL, "spaces whose pages are write-protected and shared" },
+	{ "faults", NULL, "page faults: pages mapped, copied on write, protected" },
+	{ "munmap", NULL, "unmaps of single pages and of 2 MiB, and what TLBs keep" },
 };
 
 const struct kvt_profile *
@@ -963,7 +1085,8 @@ focus_new(struct kvt_generator *g, const struct kvt_profile *profile)
 {
 	g->focus = calloc(kvms_op_max(), sizeof *g->focus);
 	for (unsigned code = 1; g->focus != NULL && code <= kvms_op_max(); code++)
-		if (kvms_op_row(code) != NULL && begins_with_one_of(kvms_op_row(code)->name, profile->ops))
+		if (kvms_op_row(code) != NULL && profile->ops != NULL &&
+		    begins_with_one_of(kvms_op_row(code)->name, profile->ops))
 			g->focus[g->focus_count++] = kvms_op_row(code);
 	return g->focus != NULL;
 }
@@ -979,7 +1102,8 @@ kvt_generator_new(uint64_t seed, const struct kvt_profile *profile, struct kvms 
 	if (g == NULL)
 		return NULL;
 	g->s = s;
-	g->random = seed;
+	g->random = g->seed = seed;
+	g->profile = profile != NULL ? profile : kvt_profile_at(0);
 	g->max_paddr = config->arg[kvms_arg_index(row, "max_paddr")];
 	g->ncpu = config->arg[kvms_arg_index(row, "ncpu")];
 	arch = kvms_word(KVMS_ARCH, config->arg[kvms_arg_index(row, "arch")]);
@@ -988,9 +1112,54 @@ kvt_generator_new(uint64_t seed, const struct kvt_profile *profile, struct kvms 
 	g->ranges = kvms_op_list(config, row, (unsigned)kvms_arg_index(row, "vmalloc"), &g->ranges_count);
 	for (unsigned kind = 1; kind < KVMS_ID_KINDS; kind++)
 		g->probe[kind] = find_probe((enum kvms_kind)kind);
-	if (!lessons_new(g) || !focus_new(g, profile != NULL ? profile : kvt_profile_at(0)))
+	if (!lessons_new(g) || !focus_new(g, g->profile) || !kvt_generator_set(g, &g->options))
 		kvt_generator_free(&g);
 	return g;
+}
+
+bool
+kvt_generator_set(struct kvt_generator *g, const struct kvt_generator_options *options)
+{
+	unsigned clients = options->clients > 0 ? options->clients : 1;
+
+	g->options = *options;
+	kvt_workload_free(&g->workload);
+	if (clients > KVT_CLIENTS_MAX || options->illegal > 100)
+		return false;
+	if (g->profile->ops != NULL && !options->cover)
+		return true;
+	g->workload = kvt_workload_new(g->profile->ops == NULL ? g->profile->name : "pressure", g->seed, clients, g->s);
+	return g->workload != NULL;
+}
+
+unsigned
+kvt_generator_client(const struct kvt_generator *g)
+{
+	return g->client;
+}
+
+unsigned
+kvt_generator_missing(const struct kvt_generator *g, unsigned *all,
+		      void (*missing)(void *arg, const struct kvms_row *row, unsigned name), void *arg)
+{
+	unsigned count = 0, name;
+
+	*all = 0;
+	for (unsigned code = 1; code <= kvms_op_max(); code++) {
+		const struct kvms_row *row = kvms_op_row(code);
+
+		for (unsigned k = 0; row != NULL && (name = kvms_row_outcome(row, k)) != UINT_MAX; k++) {
+			if (is_beyond_reach(row, name))
+				continue;
+			(*all)++;
+			if (g->lessons[code].seen[name] != 0)
+				continue;
+			count++;
+			if (missing != NULL)
+				missing(arg, row, name);
+		}
+	}
+	return count;
 }
 
 void
@@ -1007,6 +1176,7 @@ kvt_generator_free(struct kvt_generator **gp)
 		free(g->lessons[code].seen);
 	free(g->lessons);
 	free(g->focus);
+	kvt_workload_free(&g->workload);
 	kvt_words_free(&g->now.list);
 	kvt_words_free(&g->best.list);
 	kvms_outcome_free(&g->out);
@@ -1015,12 +1185,16 @@ kvt_generator_free(struct kvt_generator **gp)
 
 /* ---- A whole trace --------------------------------------------------------------------------------------------- */
 
+#define COVERED_EVERY 16u
+
 struct writer {
 	struct kvms *s;
 	FILE *out;
 	struct kvt_buffer text;
 	struct kvms_outcome outcome;
 	bool failed;
+	bool has_clients; /* each operation tells whose it is, and on which CPU */
+	uint64_t cpu;
 };
 
 static void
@@ -1080,6 +1254,10 @@ write_step(struct writer *w, struct kvt_generator *g, char *error, size_t error_
 	enum kvms_status status = kvms_apply(w->s, op, &w->outcome);
 
 	kvt_print_op(&w->text, row, op);
+	if (w->has_clients)
+		kvt_putf(&w->text, " @cpu=%" PRIu64 " @client=%u", w->cpu, kvt_generator_client(g) + 1);
+	if (status == KVMS_DONE && w->outcome.name == 0 && strcmp(row->name, "cpu_set") == 0)
+		w->cpu = op->arg[0];
 	if (status == KVMS_DONE) {
 		kvt_puts(&w->text, " -> ");
 		kvt_print_outcome(&w->text, row, &w->outcome);
@@ -1101,7 +1279,7 @@ write_step(struct writer *w, struct kvt_generator *g, char *error, size_t error_
 }
 
 static int
-write_trace(struct writer *w, struct kvt_generator *g, const struct kvt_gen *gen, char *error, size_t error_size)
+write_trace(struct writer *w, struct kvt_generator *g, struct kvt_gen *gen, char *error, size_t error_size)
 {
 	uint64_t every = gen->digest_every != 0 ? gen->digest_every : 50;
 	int result;
@@ -1115,9 +1293,14 @@ write_trace(struct writer *w, struct kvt_generator *g, const struct kvt_gen *gen
 		result = write_step(w, g, error, error_size);
 		if (result != 0)
 			return result;
+		gen->made = i;
 		if (i % every == 0)
 			write_digest(w, g);
+		if (gen->until_covered && i % COVERED_EVERY == 0 &&
+		    kvt_generator_missing(g, &gen->cells, NULL, NULL) == 0)
+			break;
 	}
+	gen->cells_missing = kvt_generator_missing(g, &gen->cells, gen->missing, gen->arg);
 	write_short(w, "nodes");
 	write_short(w, "free_va");
 	write_short(w, "areas");
@@ -1129,7 +1312,7 @@ write_trace(struct writer *w, struct kvt_generator *g, const struct kvt_gen *gen
 }
 
 int
-kvt_gen(const struct kvt_gen *gen, FILE *out, char *error, size_t error_size)
+kvt_gen(struct kvt_gen *gen, FILE *out, char *error, size_t error_size)
 {
 	struct kvms_refusal why = { .key = -1, .text = "no memory left" };
 	struct writer w = { .s = kvms_new(gen->config, &why), .out = out };
@@ -1139,9 +1322,10 @@ kvt_gen(const struct kvt_gen *gen, FILE *out, char *error, size_t error_size)
 	if (w.s == NULL) {
 		result = why.key >= 0 ? 2 : 1;
 		snprintf(error, error_size, "%s", why.text);
-	} else if (g == NULL) {
+	} else if (g == NULL || !kvt_generator_set(g, &gen->options)) {
 		snprintf(error, error_size, "no memory left");
 	} else {
+		w.has_clients = gen->options.clients > 1;
 		result = write_trace(&w, g, gen, error, error_size);
 	}
 	kvt_generator_free(&g);

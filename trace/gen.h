@@ -26,7 +26,7 @@
 /* Most steps of a profile come from some groups of operations, the others from all. */
 struct kvt_profile {
 	const char *name;
-	const char *ops;  /* how their names begin, with blanks between; "" = all */
+	const char *ops;  /* how their names begin, with blanks between; "" = all; NULL = the workload of that name */
 	const char *text; /* half a sentence */
 };
 
@@ -47,6 +47,31 @@ struct kvt_generator; /* opaque */
  * => fails with NULL: no memory
  */
 struct kvt_generator *kvt_generator_new(uint64_t seed, const struct kvt_profile *profile, struct kvms *s);
+
+/* How operations are drawn.  Zero is what a new generator does. */
+struct kvt_generator_options {
+	bool has_illegal;
+	unsigned illegal; /* percent of the random steps for which anything but ok is wanted; 25 */
+	unsigned clients; /* 0 = 1; up to KVT_CLIENTS_MAX of trace/workload.h */
+	bool cover;       /* prefer what leads to outcomes that have not come yet */
+};
+
+/* Set the options of a generator that has not drawn yet.  False: no memory, or too many clients. */
+bool kvt_generator_set(struct kvt_generator *g, const struct kvt_generator_options *options);
+
+/* The client of the last operation, from 0 on. */
+unsigned kvt_generator_client(const struct kvt_generator *g);
+
+/*
+ * Outcomes of operations that have come, of all that can (those are left out
+ * for which docs/gaps.md says that no run of bearable length has them).
+ *
+ * => missing: called for each that has not come; may be NULL
+ * => gives how many have not come; *all gets how many there are
+ */
+unsigned kvt_generator_missing(const struct kvt_generator *g, unsigned *all,
+			       void (*missing)(void *arg, const struct kvms_row *row, unsigned name), void *arg);
+
 void kvt_generator_free(struct kvt_generator **g);
 
 /*
@@ -69,6 +94,14 @@ struct kvt_gen {
 	const struct kvt_profile *profile; /* NULL = every operation alike */
 	const struct kvms_op *config;      /* arguments of kvms_store_row(); NULL = all defaults */
 	uint64_t digest_every;             /* expect digest after so many ops; 0 = every 50 */
+	struct kvt_generator_options options;
+	bool until_covered; /* end as soon as every outcome of every operation has come */
+
+	/* called at the end for each outcome that has not come; may be NULL */
+	void (*missing)(void *arg, const struct kvms_row *row, unsigned name);
+	void *arg;
+	unsigned cells, cells_missing; /* filled in: outcomes there are, and that have not come */
+	uint64_t made;                 /* filled in: operations */
 };
 
 /*
@@ -79,6 +112,6 @@ struct kvt_gen {
  *    so far is written, its last op is the one), with 2 if the configuration
  *    breaks a limit, with 1 if the output or memory fails; "error" says what
  */
-int kvt_gen(const struct kvt_gen *gen, FILE *out, char *error, size_t error_size);
+int kvt_gen(struct kvt_gen *gen, FILE *out, char *error, size_t error_size);
 
 #endif /* KVT_GEN_H */

@@ -384,6 +384,10 @@ slide_group(struct kvt_plain *p, enum kvt_space space, uint64_t first, uint64_t 
 	static const uint64_t sizes[] = { PAGE, HUGE, GIANT, TOP };
 	uint64_t floor = floor_of(p, space, first);
 
+	for (size_t i = 0; i < p->now->count; i++) /* or at the start of an area */
+		if (p->now->at[i].start != 0 && p->now->at[i].start < first &&
+		    try_slide(p, space, first, last, first - p->now->at[i].start))
+			return true;
 	for (unsigned more = 0; more < 2; more++)
 		for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
 			uint64_t to = floor + (first & (sizes[i] - 1)) + more * sizes[i];

@@ -454,6 +454,7 @@ run_one(struct kvt_run *r, const struct kvt_script *script, size_t i, bool dropp
 	if (status == KVMS_INVALID)
 		return KVT_END_LOST;
 	now.op = op;
+	now.was_ok = status == KVMS_DONE && r->out.name == 0;
 	if (!kvt_script_add(&r->ran, &now, op.list))
 		return KVT_END_NOMEM;
 	r->last = i;
@@ -475,6 +476,8 @@ kvt_run(struct kvt_run *r, const struct kvt_script *script)
 
 		if (end == KVT_END_NOMEM || end == KVT_END_BROKEN || end == KVT_END_ENOUGH)
 			return end;
+		if (r->keep_ok && end == KVT_END_RAN && script->at[i].was_ok && r->out.name != 0)
+			return KVT_END_LOST;
 		if (must && (end == KVT_END_LOST || (script->at[i].created[0] != 0 && r->out.name != 0)))
 			return KVT_END_LOST;
 	}

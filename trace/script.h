@@ -32,6 +32,7 @@ struct kvt_step {
 	uint64_t moved_to;                 /* the "va" of its outcome, 0 = none */
 	const struct kvt_line *line;       /* as it was read: annotations, what was recorded; NULL = made here */
 	bool is_request;                   /* an expect line */
+	bool was_ok;                       /* when it ran last */
 	bool differs;                      /* what was recorded is not what the model says, and stays ... */
 	uint64_t fields;                   /* ... of these results, as bits; 0 = as a whole */
 };
@@ -115,6 +116,7 @@ struct kvt_run {
 	uint64_t check_every;
 	const unsigned char *drop; /* steps to leave out, by index; NULL = none */
 	const unsigned char *must; /* steps that must run, and be ok if they made something; NULL = none */
+	bool keep_ok;              /* a step that was ok must be ok again */
 	bool lenient;              /* what names something that has not been made runs too, with that id as it is */
 	void *arg;
 	/* Called after each step that ran, with r->out; "now" is the step as it ran.  False: enough.  May be NULL. */

@@ -676,11 +676,14 @@ static bool
 try_plainer(void *arg, const struct kvt_script *script, const unsigned char *drop)
 {
 	struct shrink *s = arg;
+	bool agreed;
 
-	if (!fails(s, script, drop))
-		return false;
-	accept(s);
-	return true;
+	s->run.keep_ok = true; /* small and plain, but not senseless */
+	agreed = fails(s, script, drop);
+	s->run.keep_ok = false;
+	if (agreed)
+		accept(s);
+	return agreed;
 }
 
 /* Steps and arguments by turns, until neither can be made smaller. */
