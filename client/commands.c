@@ -221,9 +221,15 @@ static const struct kvmctl_command commands[] = {
 	  OPT(output) | OPT(from) | OPT(areas_before) | OPT(mappings_before) | OPT(memory) | OPT(strict) | OPT(populate),
 	  1, 1, kvmctl_trace_import },
 	{ "trace gen", "[key=value ...]", "generate a trace of random operations",
-	  "Needs no daemon.  The keys configure the store, as in \"store create\".\n"
-	  "\tkvmctl trace gen --seed 7 --steps 5000 arch=riscv64_sv48 -o random.kvt\n",
-	  OPT(output) | OPT(profile) | OPT(seed) | OPT(steps), 0, INT_MAX, kvmctl_trace_gen },
+	  "Needs no daemon.  The keys configure the store, as in \"store create\".  The same options give the same trace "
+	  "on every machine.\n"
+	  "With --until-covered the exit status is 1 if an outcome has not come within --steps operations.\n"
+	  "\tkvmctl trace gen --seed 7 --steps 5000 arch=riscv64_sv48 -o random.kvt\n"
+	  "\tkvmctl trace gen --profile munmap --clients 3 ncpu=4\n"
+	  "\tkvmctl trace gen --until-covered --steps 200000 rc_max=3 ncpu=3 max_paddr=0x400000 -o all.kvt\n",
+	  OPT(output) | OPT(profile) | OPT(seed) | OPT(steps) | OPT(arch) | OPT(illegal) | OPT(clients) |
+	      OPT(until_covered),
+	  0, INT_MAX, kvmctl_trace_gen },
 	{ "trace stat", "FILE", "a trace in figures",
 	  "Runs the trace on a store of its own in this process and counts: operations by outcome; what was alive, at the "
 	  "end and at most; page-table memory by level; how free addresses fell to pieces; sizes and lifetimes of "
@@ -251,15 +257,6 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl trace coverage tests/traces/*.kvt\n"
 	  "\tkvmctl trace coverage --quiet --fail-under 80 corpus/*.kvt\n",
 	  OPT(output) | OPT(fail_under), 1, INT_MAX, kvmctl_trace_coverage },
-	  "Needs no daemon.  The keys configure the store, as in \"store create\".  The same options give the same trace "
-	  "on every machine.\n"
-	  "With --until-covered the exit status is 1 if an outcome has not come within --steps operations.\n"
-	  "\tkvmctl trace gen --seed 7 --steps 5000 arch=riscv64_sv48 -o random.kvt\n"
-	  "\tkvmctl trace gen --profile munmap --clients 3 ncpu=4\n"
-	  "\tkvmctl trace gen --until-covered --steps 200000 rc_max=3 ncpu=3 max_paddr=0x400000 -o all.kvt\n",
-	  OPT(output) | OPT(profile) | OPT(seed) | OPT(steps) | OPT(arch) | OPT(illegal) | OPT(clients) |
-	      OPT(until_covered),
-	  0, INT_MAX, kvmctl_trace_gen },
 	{ "trace shrink", "FILE", "the shortest trace that still fails in the same way",
 	  "Takes operations out, then makes what is left small and plain: numbers, addresses, lists, the configuration.  "
 	  "Needs no daemon: every try runs in this process on a fresh store.  What names something that is gone goes "

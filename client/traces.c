@@ -10,6 +10,7 @@
 #include "trace/workload.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The report as one JSON object on standard error: standard output may hold the trace. */
