@@ -414,10 +414,11 @@ void undo_begin(struct kvms *s);
 void undo_rollback(struct kvms *s);
 void undo_commit(struct kvms *s);
 /* One number for (type, which, key); not 0.  Keys are below 2^56. */
+_Static_assert(REC_KINDS <= 64 && POOLS <= 64, "which is a number of six bits");
 static inline uint64_t
 undo_name(enum undo_type type, unsigned which, uint64_t key)
 {
-	return (key << 8 | (uint64_t)type << 4 | which) + 1;
+	return (key << 8 | (uint64_t)type << 6 | which) + 1;
 }
 /* Room in the log for the "size" old bytes of (type, which, key). */
 void *undo_room(struct kvms *s, enum undo_type type, unsigned which, uint64_t key, size_t size);
