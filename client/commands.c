@@ -165,7 +165,7 @@ static const struct kvmctl_command commands[] = {
 	  "that are alike as one range, then the counts.  What a listing does not tell is not compared.  Exit status 4 "
 	  "if there is a difference.\n"
 	  "\tkvmctl compare --from qemu-tlb --range vmalloc info-tlb.txt.xz\n"
-	  "\tkvmctl --embedded=image.db compare --from maps --partial --table 1 self-maps.txt\n",
+	  "\tkvmctl --embedded=image.db compare --from maps --partial --range user self-maps.txt\n",
 	  HISTORY_OPTIONS | OPT(from) | OPT(table) | OPT(range) | OPT(with) | OPT(without) | OPT(partial) | OPT(memory) |
 	      OPT(most) | OPT(step), 1, 1, kvmctl_compare },
 	{ "dump-memory", "FILE", "write the page tables of a store as a memory image",

@@ -12,6 +12,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define HALF (UINT64_C(1) << 63)
+
 struct comparing {
 	struct kvmctl *k;
 	enum kvt_form form;
@@ -219,7 +221,8 @@ bad_range(const char *word)
 {
 	char shown[KVMCTL_SHOWN];
 
-	kvmctl_complain("--range '%s': expected START..END, in whole pages, or vmalloc", kvmctl_shown(shown, word));
+	kvmctl_complain("--range '%s': expected START..END, in whole pages, or user, kernel, all, vmalloc",
+			kvmctl_shown(shown, word));
 	return KVMCTL_USAGE;
 }
 
@@ -237,7 +240,7 @@ add_range(struct comparing *c, uint64_t start, uint64_t end)
 	return KVMCTL_OK;
 }
 
-/* --range: START..END, an END of 0 being the end of all addresses; or the ranges of areas. */
+/* --range: START..END, an END of 0 being the end of all addresses; a half or both; or the ranges of areas. */
 static enum kvmctl_status
 read_range(struct comparing *c, struct kvt_target *t)
 {
@@ -248,7 +251,13 @@ read_range(struct comparing *c, struct kvt_target *t)
 
 	if (word == NULL)
 		return KVMCTL_OK;
-	if (strcmp(word, "vmalloc") == 0) {
+	if (strcmp(word, "user") == 0) {
+		status = add_range(c, 0, HALF);
+	} else if (strcmp(word, "kernel") == 0) {
+		status = add_range(c, HALF, 0);
+	} else if (strcmp(word, "all") == 0) {
+		status = add_range(c, 0, 0);
+	} else if (strcmp(word, "vmalloc") == 0) {
 		if (t->config(t, &config) != KVT_DONE) {
 			kvmctl_complain("%s", t->error(t));
 			return KVMCTL_CONNECTION;

@@ -84,6 +84,19 @@ frame_is_known(const struct match *m, uint64_t paddr)
 	return m->how->memory == 0 || paddr < m->how->memory || paddr >= m->max_paddr;
 }
 
+/*
+ * May a listed policy be the store's?  PCD alone, which is listed as wc, is uc
+ * where the machine's table of attributes is as it was at reset; PWT alone, wt,
+ * is wc to Linux.
+ */
+static bool
+cache_fits(uint64_t listed, uint64_t store)
+{
+	enum { UC, WC, WT = 3 };
+
+	return listed == store || (listed == WC && store == UC) || (listed == WT && store == WC);
+}
+
 /* The aspects in which the sides of "d" differ. */
 static unsigned
 compare(const struct match *m, const struct kvt_difference *d)
@@ -97,7 +110,7 @@ compare(const struct match *m, const struct kvt_difference *d)
 		if (x != y && !(m->how->partial && bits[i].right && x != 0))
 			differ |= 1u << bits[i].aspect;
 	}
-	if (a->prop >> KVMS_PROP_CACHE_SHIFT != b->prop >> KVMS_PROP_CACHE_SHIFT)
+	if (!cache_fits(a->prop >> KVMS_PROP_CACHE_SHIFT, b->prop >> KVMS_PROP_CACHE_SHIFT))
 		differ |= ASPECT(CACHE);
 	if (a->size != b->size)
 		differ |= ASPECT(SIZE);
