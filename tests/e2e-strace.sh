@@ -201,6 +201,20 @@ grep -q anomalies report && failure "an interrupted call is an anomaly"
 run 0 --embedded=this.db export --as maps --table 1
 is out <<< '00011000-00012000 rw-p 00000000 00:00 0 '
 
+# a thread that calls execve takes the place of its leader
+import << 'END'
+10 mmap(NULL, 8192, PROT_READ, MAP_PRIVATE, 3, 0) = 0x10000
+10 clone3({flags=CLONE_VM|CLONE_THREAD, stack_size=0x7fff80} => {parent_tid=[11]}, 88) = 11
+11 execve("/bin/true", ["true"], 0x7ffc /* 3 vars */ <unfinished ...>
+10 +++ superseded by execve in pid 11 +++
+10 <... execve resumed>) = 0
+10 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 3, 0) = 0x30000
+END
+grep -q anomalies report && failure "execve in a thread is an anomaly"
+says report '2 processes and threads, 2 address spaces, 1 of them at the end'
+run 0 --embedded=this.db export --as maps --table 2
+is out <<< '00030000-00031000 r--p 00000000 00:00 0 '
+
 # nobody's memory has no pages until somebody may; DONTNEED gives pages back; a limit
 import --populate 3 << 'END'
 10 mmap(NULL, 16384, PROT_NONE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x10000

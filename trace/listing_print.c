@@ -50,23 +50,6 @@ flag(uint64_t prop, uint64_t bit, char c)
 
 /* ---- Items, one leaf or one page at a time ----------------------------------------------- */
 
-static void
-print_tlb(struct printer *p, const struct kvt_item *item)
-{
-	uint64_t prop = item->prop;
-
-	for (uint64_t va = item->start; va - item->start <= item->last - item->start;) {
-		fprintf(p->out, "%016" PRIx64 ": %016" PRIx64 " %c%c%c%c%c%c%c%c%c\n", va,
-			item->paddr + (va - item->start), (prop & KVMS_PROP_X) != 0 ? '-' : 'X',
-			flag(prop, KVMS_PROP_GLOBAL, 'G'), item->size > PAGE ? 'P' : '-', flag(prop, KVMS_PROP_D, 'D'),
-			flag(prop, KVMS_PROP_A, 'A'), has_pcd(prop) ? 'C' : '-', has_pwt(prop) ? 'T' : '-',
-			flag(prop, KVMS_PROP_USER, 'U'), flag(prop, KVMS_PROP_W, 'W'));
-		if (item->last - va < item->size)
-			return;
-		va += item->size;
-	}
-}
-
 /* The word of the leaf at "va"; 0 if it cannot be asked. */
 static uint64_t
 word_of(struct printer *p, uint64_t va, enum kvt_status *status)
@@ -89,6 +72,32 @@ word_of(struct printer *p, uint64_t va, enum kvt_status *status)
 	return word;
 }
 
+/* The bits of a leaf that its property does not tell of a machine that is not ours: PCD and PWT. */
+#define WORD_PWT 0x8u
+#define WORD_PCD 0x10u
+
+static enum kvt_status
+print_tlb(struct printer *p, const struct kvt_item *item)
+{
+	bool cached = cache_of(item->prop) == 4; /* then the bits are clear, and need no asking */
+	enum kvt_status status = KVT_DONE;
+	uint64_t prop = item->prop;
+
+	for (uint64_t va = item->start;; va += item->size) {
+		uint64_t word = cached ? 0 : word_of(p, va, &status);
+
+		if (status != KVT_DONE)
+			return status;
+		fprintf(p->out, "%016" PRIx64 ": %016" PRIx64 " %c%c%c%c%c%c%c%c%c\n", va,
+			item->paddr + (va - item->start), (prop & KVMS_PROP_X) != 0 ? '-' : 'X',
+			flag(prop, KVMS_PROP_GLOBAL, 'G'), item->size > PAGE ? 'P' : '-', flag(prop, KVMS_PROP_D, 'D'),
+			flag(prop, KVMS_PROP_A, 'A'), flag(word, WORD_PCD, 'C'), flag(word, WORD_PWT, 'T'),
+			flag(prop, KVMS_PROP_USER, 'U'), flag(prop, KVMS_PROP_W, 'W'));
+		if (item->last - va < item->size)
+			return KVT_DONE;
+	}
+}
+
 static enum kvt_status
 print_leaf(struct printer *p, const struct kvt_item *item)
 {
@@ -105,8 +114,8 @@ print_leaf(struct printer *p, const struct kvt_item *item)
 			flag(prop, KVMS_PROP_W, 'w'), flag(prop, KVMS_PROP_X, 'x'));
 		if (p->machine == X86)
 			fprintf(p->out, "%c%c%c%c", (prop & KVMS_PROP_USER) != 0 ? 'u' : 'k',
-				flag(prop, KVMS_PROP_GLOBAL, 'g'), has_pcd(prop) ? 'c' : '-',
-				has_pwt(prop) ? 't' : '-');
+				flag(prop, KVMS_PROP_GLOBAL, 'g'), flag(word, WORD_PCD, 'c'),
+				flag(word, WORD_PWT, 't'));
 		else
 			fprintf(p->out, "%c%c", flag(prop, KVMS_PROP_USER, 'u'), flag(prop, KVMS_PROP_GLOBAL, 'g'));
 		fprintf(p->out, "%c%c\n", flag(prop, KVMS_PROP_A, 'a'), flag(prop, KVMS_PROP_D, 'd'));
@@ -305,8 +314,7 @@ print_form(struct printer *p, enum kvt_form form)
 {
 	switch (form) {
 	case KVT_QEMU_TLB:
-		print_each(p, print_tlb);
-		break;
+		return print_each_asking(p, print_tlb);
 	case KVT_QEMU_MEM:
 		if (p->machine == X86) {
 			join(&p->items, KVMS_PROP_USER | KVMS_PROP_W, false, false);

@@ -497,9 +497,12 @@ line_end(struct reading *r, uint64_t pid, const char *text)
 		r->no_memory = true;
 		return;
 	}
-	*pending = *theirs; /* its execve is resumed under this number */
-	if (pending != theirs)
+	if (pending != theirs) {
+		*pending = *theirs; /* its execve is resumed under this number */
 		*theirs = 1;
+	}
+	if (*pending > 1)
+		r->s->calls[*pending - 2].pid = pid;
 	add_step(r, STRACE_SUPERSEDED, 0, pid, thread);
 }
 
