@@ -14,7 +14,7 @@
 /* ---- SQLite ------------------------------------------------------------------------ */
 
 static enum kvmctl_status
-export_sqlite(struct kvmctl *k, struct kvms *s, const char *path)
+export_sqlite(struct kvmctl *k, struct kvms *s, const char *name, const char *path)
 {
 	bool force = k->option[OPTION_force] != NULL;
 	char why[PERSIST_WHY];
@@ -23,8 +23,8 @@ export_sqlite(struct kvmctl *k, struct kvms *s, const char *path)
 	enum kvmctl_status status = kvmctl_outfile_check(path, force);
 	if (status != KVMCTL_OK)
 		return status;
-	saved = force ? persist_file_save(path, kvmctl_store_name(k), s, NULL, why, sizeof why)
-		      : persist_file_save_new(path, kvmctl_store_name(k), s, NULL, why, sizeof why);
+	saved = force ? persist_file_save(path, name, s, NULL, why, sizeof why)
+		      : persist_file_save_new(path, name, s, NULL, why, sizeof why);
 	if (saved == PERSIST_OK)
 		return KVMCTL_OK;
 	kvmctl_complain("%s", why);
@@ -34,7 +34,7 @@ export_sqlite(struct kvmctl *k, struct kvms *s, const char *path)
 /* ---- JSON ----------------------------------------------------------------------------- */
 
 static enum kvmctl_status
-export_json(struct kvmctl *k, struct kvms *s, const char *path)
+export_json(struct kvmctl *k, struct kvms *s, const char *name, const char *path)
 {
 	struct kvmctl_outfile o;
 	bool done;
@@ -42,7 +42,7 @@ export_json(struct kvmctl *k, struct kvms *s, const char *path)
 	enum kvmctl_status status = kvmctl_outfile_open(&o, path, k->option[OPTION_force] != NULL);
 	if (status != KVMCTL_OK)
 		return status;
-	done = kvmctl_export_json(s, kvmctl_store_name(k), o.file);
+	done = kvmctl_export_json(s, name, o.file);
 	if (!done)
 		kvmctl_complain("no memory");
 	status = kvmctl_outfile_close(&o, done);
@@ -122,6 +122,7 @@ enum kvmctl_status
 kvmctl_export(struct kvmctl *k)
 {
 	const char *path = k->argc > 0 ? k->argv[0] : "-";
+	char name[KVMCTL_STORE_NAME];
 	struct kvms *s = NULL;
 
 	enum kvmctl_status status = check_words(k);
@@ -131,13 +132,13 @@ kvmctl_export(struct kvmctl *k)
 		return form == KVT_FORMS ? unknown_form(k->option[OPTION_as]) : print_listing(k, form, path);
 	}
 	if (status == KVMCTL_OK)
-		status = kvmctl_state_get(k, &s);
+		status = kvmctl_state_get(k, &s, name);
 	if (status != KVMCTL_OK)
 		return status;
 	if (k->json)
-		status = export_json(k, s, path);
+		status = export_json(k, s, name, path);
 	else
-		status = export_sqlite(k, s, path);
+		status = export_sqlite(k, s, name, path);
 	kvms_free(&s);
 	return status;
 }

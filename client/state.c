@@ -8,9 +8,10 @@
 
 /* A fresh store, or the one of a snapshot file. */
 static enum kvmctl_status
-get_embedded(struct kvmctl *k, struct kvms **s)
+get_embedded(struct kvmctl *k, struct kvms **s, char name[KVMCTL_STORE_NAME])
 {
 	const char *path = k->option[OPTION_embedded];
+	struct persist_snapshot loaded;
 	struct kvms_refusal refusal;
 	char why[PERSIST_WHY];
 
@@ -22,8 +23,10 @@ get_embedded(struct kvmctl *k, struct kvms **s)
 		*s = kvms_new(NULL, &refusal);
 		if (*s == NULL)
 			kvmctl_complain("%s", refusal.text);
-	} else if (persist_file_load(path, k->option[OPTION_store], 0, s, NULL, why, sizeof why) != PERSIST_OK) {
+	} else if (persist_file_load(path, k->option[OPTION_store], 0, s, &loaded, why, sizeof why) != PERSIST_OK) {
 		kvmctl_complain("%s", why);
+	} else if (name != NULL) {
+		snprintf(name, KVMCTL_STORE_NAME, "%s", loaded.store);
 	}
 	return *s != NULL ? KVMCTL_OK : KVMCTL_UNREADABLE;
 }
@@ -51,7 +54,7 @@ settle_unjournalled(struct kvmctl *k)
 }
 
 enum kvmctl_status
-kvmctl_state_get(struct kvmctl *k, struct kvms **s)
+kvmctl_state_get(struct kvmctl *k, struct kvms **s, char name[KVMCTL_STORE_NAME])
 {
 	const char *word = k->option[OPTION_step] != NULL ? k->option[OPTION_step] : "last";
 	enum kvmctl_status status = KVMCTL_OK;
@@ -59,8 +62,10 @@ kvmctl_state_get(struct kvmctl *k, struct kvms **s)
 	uint64_t step = 0;
 
 	*s = NULL;
+	if (name != NULL)
+		snprintf(name, KVMCTL_STORE_NAME, "%s", kvmctl_store_name(k));
 	if (k->option[OPTION_embedded] != NULL)
-		return get_embedded(k, s);
+		return get_embedded(k, s, name);
 	if (k->option[OPTION_step] != NULL)
 		status = kvmctl_step_check("--step", word);
 	else if (k->option[OPTION_state_dir] == NULL)
@@ -82,7 +87,7 @@ kvmctl_state_open(struct kvmctl *k, struct kvmctl_session *s)
 
 	if (k->option[OPTION_step] == NULL && k->option[OPTION_state_dir] == NULL)
 		return kvmctl_session_open(k, s);
-	enum kvmctl_status status = kvmctl_state_get(k, &store);
+	enum kvmctl_status status = kvmctl_state_get(k, &store, NULL);
 	if (status != KVMCTL_OK)
 		return status;
 	status = kvmctl_session_embed(k, s, store);

@@ -12,10 +12,12 @@
  * one unless given.  The directory is --state-dir's or the daemon's, which is
  * asked to write first what it holds.
  *
+ * => name: gets the name of the store, unless it is NULL
  * => gives *s, which the caller owns
  * => fails having said why
  */
-enum kvmctl_status kvmctl_state_get(struct kvmctl *k, struct kvms **s);
+#define KVMCTL_STORE_NAME 256u
+enum kvmctl_status kvmctl_state_get(struct kvmctl *k, struct kvms **s, char name[KVMCTL_STORE_NAME]);
 
 /*
  * Open a session on the store that the options name: with --step or

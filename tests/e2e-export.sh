@@ -80,6 +80,15 @@ run 0 --embedded=a.db export --sqlite b.db
 run 0 --embedded=a.db export --json b.json
 agree b.db b.json
 
+# the store keeps its name, and is found by it
+rm -f named.db copy.db
+run 0 --embedded --store lab --keep named.db exec frame_alloc
+run 0 --embedded=named.db export --sqlite copy.db
+run 0 --embedded=copy.db --store lab digest
+run 0 --embedded=copy.db export --json
+says out '"store":"lab",'
+run 6 --embedded=copy.db --store other export --json
+
 # - and no word at all are standard output
 run 0 --embedded=a.db export --json -
 cmp -s out b.json || failure "standard output differs from the file"
