@@ -23,6 +23,7 @@
 #define SELDOM_PERCENT 10u
 #define COVER_PERCENT 60u /* steps towards outcomes that have not come, if those are wanted */
 #define PRESSURE_STEPS 1024u
+#define PRESSURE_PERCENT 40u
 #define MOODS 32u /* what objects have in common, as small numbers */
 
 /* Where a number may come from. */
@@ -632,6 +633,33 @@ draw_any_row(struct kvt_generator *g)
 	return row;
 }
 
+/*
+ * Where all outcomes are wanted, memory runs out for a while now and then: the
+ * name of the workload for such a time, or NULL.
+ */
+static const char *
+pressure(const struct kvt_generator *g)
+{
+	uint64_t phase = g->steps / PRESSURE_STEPS % 4;
+
+	if (!g->options.cover || g->profile->ops == NULL || phase < 2)
+		return NULL;
+	return phase == 2 ? "pressure" : "relief";
+}
+
+static bool
+is_workloads_turn(struct kvt_generator *g)
+{
+	if (g->workload == NULL)
+		return false;
+	if (g->profile->ops == NULL)
+		return chance(g, FOCUS_PERCENT);
+	if (pressure(g) == NULL)
+		return false;
+	kvt_workload_turn_to(g->workload, pressure(g));
+	return chance(g, PRESSURE_PERCENT);
+}
+
 /* An operation: one that ends ids if there are too many of a kind, else any. */
 static const struct kvms_row *
 draw_row(struct kvt_generator *g)
@@ -640,7 +668,7 @@ draw_row(struct kvt_generator *g)
 	const struct kvms_row *row;
 
 	for (unsigned kind = 1; kind < KVMS_ID_KINDS; kind++)
-		if (g->live[kind].count > LIVE_MAX)
+		if (g->live[kind].count > LIVE_MAX && pressure(g) == NULL)
 			crowded = kind;
 	for (unsigned tries = 0; crowded != KVMS_ID_NONE && tries < 4 * max; tries++) {
 		row = draw_any_row(g);
@@ -703,18 +731,6 @@ take_from_workload(struct kvt_generator *g)
 	return true;
 }
 
-/* Where all outcomes are wanted, memory runs out for a while now and then. */
-static bool
-under_pressure(struct kvt_generator *g)
-{
-	uint64_t phase = g->steps / PRESSURE_STEPS % 4;
-
-	if (!g->options.cover || g->profile->ops == NULL || phase < 2)
-		return false;
-	kvt_workload_turn_to(g->workload, phase == 2 ? "pressure" : "relief");
-	return chance(g, 40);
-}
-
 const struct kvms_op *
 kvt_generator_next(struct kvt_generator *g)
 {
@@ -723,8 +739,7 @@ kvt_generator_next(struct kvt_generator *g)
 	bool want_ok;
 
 	g->by_workload = false;
-	if (g->workload != NULL && (g->profile->ops == NULL ? chance(g, FOCUS_PERCENT) : under_pressure(g)) &&
-	    take_from_workload(g))
+	if (is_workloads_turn(g) && take_from_workload(g))
 		return &g->best.op;
 	g->client = g->options.clients > 1 ? (unsigned)below(g, g->options.clients) : 0;
 	want_ok = chance(g, 100 - (g->options.has_illegal ? g->options.illegal : 100 - OK_PERCENT));

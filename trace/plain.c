@@ -379,11 +379,13 @@ floor_of(const struct kvt_plain *p, enum kvt_space space, uint64_t address)
 }
 
 static bool
-slide_group(struct kvt_plain *p, enum kvt_space space, uint64_t first, uint64_t last)
+slide_group(struct kvt_plain *p, enum kvt_space space, uint64_t first, uint64_t last, const uint64_t *before)
 {
 	static const uint64_t sizes[] = { PAGE, HUGE, GIANT, TOP };
 	uint64_t floor = floor_of(p, space, first);
 
+	if (before != NULL && first - *before > PAGE && try_slide(p, space, first, last, first - *before - PAGE))
+		return true;                       /* right behind the group before */
 	for (size_t i = 0; i < p->now->count; i++) /* or at the start of an area */
 		if (p->now->at[i].start != 0 && p->now->at[i].start < first &&
 		    try_slide(p, space, first, last, first - p->now->at[i].start))
@@ -410,7 +412,8 @@ slide(struct kvt_plain *p, enum kvt_space space, uint64_t gap)
 	for (size_t i = 1; i <= p->values_count; i++) {
 		if (i < p->values_count && p->values[i] - p->values[i - 1] <= gap)
 			continue;
-		if (slide_group(p, space, p->values[start], p->values[i - 1])) {
+		if (slide_group(p, space, p->values[start], p->values[i - 1],
+				start > 0 ? &p->values[start - 1] : NULL)) {
 			any = true; /* the values have changed */
 			if (!find_values(p, space) || p->failed)
 				return any;
@@ -597,7 +600,7 @@ may_change(const struct kvt_plain *p, size_t step)
 bool
 kvt_plainer(struct kvt_plain *p)
 {
-	static const uint64_t gaps[] = { TOP, GIANT, 2 * HUGE };
+	static const uint64_t gaps[] = { TOP, GIANT, 2 * HUGE, PAGE };
 	bool any = false;
 
 	if (p->now->count > STEPS_MAX)
