@@ -11,6 +11,7 @@
 
 #define PAGE UINT64_C(0x1000)
 #define HUGE UINT64_C(0x200000)
+#define GIANT UINT64_C(0x40000000)
 #define LIVE_MAX 40u /* ids of one kind; above it, operations that end such ids are drawn */
 #define TRIES 24u    /* candidates looked at for one step */
 #define PATIENCE 4u  /* of one operation; of one that is rarely ok, PATIENCE_RARE */
@@ -212,7 +213,13 @@ draw_boundary(struct kvt_generator *g)
 				    PAGE - 1,
 				    PAGE,
 				    PAGE + 1,
+				    HUGE - PAGE,
 				    HUGE,
+				    HUGE + PAGE,
+				    GIANT - PAGE,
+				    GIANT,
+				    GIANT + PAGE,
+				    GIANT * 512,
 				    g->max_paddr - PAGE,
 				    g->max_paddr,
 				    g->max_paddr + PAGE,
@@ -265,6 +272,13 @@ draw_into_page(struct kvt_generator *g)
 	return chance(g, 40) ? 0 : chance(g, 80) ? below(g, 64) * 8 : below(g, PAGE);
 }
 
+/* A size, or one page less, or one more. */
+static uint64_t
+draw_about(struct kvt_generator *g, uint64_t size)
+{
+	return chance(g, 80) ? size : chance(g, 50) ? size - PAGE : size + PAGE;
+}
+
 /*
  * A number from a pool.  Drawn sizes are small, so that states stay small.
  * One draw an expression: the order of operands is the compiler's choice.
@@ -289,7 +303,8 @@ draw_number(struct kvt_generator *g, enum pool pool, const struct object *about,
 	case POOL_PAGES:
 		return below(g, 9) * PAGE;
 	case POOL_HUGE:
-		return (1 + below(g, 3)) * HUGE + more;
+		into = (1 + below(g, 3)) * HUGE + more;
+		return draw_about(g, into);
 	case POOL_RAM:
 		return below(g, chance(g, 50) ? 64 : g->max_paddr / PAGE) * PAGE;
 	case POOL_FRAME:
@@ -327,7 +342,8 @@ draw_number(struct kvt_generator *g, enum pool pool, const struct object *about,
 	case POOL_AFTER:
 		return before + below(g, 9) * PAGE;
 	case POOL_AFTER_HUGE:
-		return before + (1 + below(g, 3)) * HUGE;
+		into = (1 + below(g, 3)) * HUGE;
+		return before + draw_about(g, into);
 	case POOL_WORD:
 	case POOLS:
 		break;

@@ -424,6 +424,76 @@ slide(struct kvt_plain *p, enum kvt_space space, uint64_t gap)
 	return any;
 }
 
+/* ---- Sizes that shrink together ------------------------------------------------------------------------------ */
+
+#define SQUEEZES_MAX 128u
+#define SQUEEZED_MAX (UINT64_C(1) << 24) /* bytes: above are addresses, which slide */
+
+/* A number that may be a size or an offset in bytes, as such; 0 = it is none. */
+static uint64_t
+size_of(const struct kvms_field *arg, uint64_t value)
+{
+	bool is_pages = arg->type == KVMS_DEC && strcmp(arg->name, "pages") == 0;
+
+	if (arg->type != KVMS_HEX && !is_pages)
+		return 0;
+	return value < SQUEEZED_MAX ? value * (is_pages ? PAGE : 1) : 0;
+}
+
+/* Take a page from every size or offset of at least so many bytes. */
+static bool
+try_squeeze(struct kvt_plain *p, uint64_t from)
+{
+	if (!edit(p, 0, NULL))
+		return false;
+	for (size_t i = 0; i < p->edit.count; i++) {
+		struct kvt_step *step = &p->edit.at[i];
+
+		for (unsigned a = 0; a < step->row->args_count; a++)
+			if (size_of(&step->row->args[a], step->op.arg[a]) >= from)
+				step->op.arg[a] -= step->row->args[a].type == KVMS_DEC ? 1 : PAGE;
+	}
+	return agreed(p);
+}
+
+/* The smallest size in the script that is larger than "above", in whole pages; 0 = there is none. */
+static uint64_t
+next_size(const struct kvt_plain *p, uint64_t above)
+{
+	uint64_t least = 0;
+
+	for (size_t i = 0; i < p->now->count; i++) {
+		const struct kvt_step *step = &p->now->at[i];
+
+		for (unsigned a = 0; a < step->row->args_count; a++) {
+			uint64_t size = size_of(&step->row->args[a], step->op.arg[a]);
+
+			if (size % PAGE == 0 && size > above && (least == 0 || size < least))
+				least = size;
+		}
+	}
+	return least;
+}
+
+static bool
+squeeze(struct kvt_plain *p)
+{
+	uint64_t size = PAGE;
+	bool any = false;
+
+	for (unsigned i = 0; i < SQUEEZES_MAX && !p->failed; i++) {
+		uint64_t next = next_size(p, size);
+
+		if (next == 0)
+			break;
+		if (try_squeeze(p, next))
+			any = true;
+		else
+			size = next;
+	}
+	return any;
+}
+
 /* ---- Steps that another can stand in for ------------------------------------------------------------------- */
 
 #define STRUCTURE_MAX 64u /* steps */
@@ -462,10 +532,30 @@ fewer_moves(struct kvt_plain *p)
 	return any;
 }
 
-/* Let "one" stand in for "other" of its kind, which is not made; with "end" what was last done to "one" before is not
- * either. */
+/* The step that opened another cursor makes this one jump to where that one began. */
+static void
+jump_instead(struct kvt_step *step, uint64_t cursor)
+{
+	int start = kvms_arg_index(step->row, "start");
+	uint64_t va = start >= 0 ? step->op.arg[start] : 0;
+
+	step->row = kvms_op_find("cursor_jump");
+	kvms_op_init(&step->op, step->row);
+	step->op.arg[0] = cursor;
+	step->op.arg[1] = va;
+	step->line = NULL;
+	memset(step->created, 0, sizeof step->created);
+}
+
+enum stand_in {
+	AS_IT_IS,
+	NOT_ENDED, /* what was last done to it before does not happen: it may have been its end */
+	AND_JUMPS  /* the same, and then it jumps: a cursor */
+};
+
+/* Let "one" stand in for "other" of its kind, which is not made. */
 static bool
-stand_in(struct kvt_plain *p, enum kvms_kind kind, uint64_t one, uint64_t other, bool end)
+stand_in(struct kvt_plain *p, enum kvms_kind kind, uint64_t one, uint64_t other, enum stand_in how)
 {
 	size_t last = SIZE_MAX, maker = SIZE_MAX;
 
@@ -483,12 +573,68 @@ stand_in(struct kvt_plain *p, enum kvms_kind kind, uint64_t one, uint64_t other,
 				step->op.arg[a] = one;
 		}
 	}
-	if (maker == SIZE_MAX || (end && last == SIZE_MAX))
+	if (maker == SIZE_MAX || (how != AS_IT_IS && last == SIZE_MAX) || (how == AND_JUMPS && kind != KVMS_ID_CURSOR))
 		return false;
-	p->drop[maker] = 1;
-	if (end)
+	if (how == AND_JUMPS)
+		jump_instead(&p->edit.at[maker], one);
+	else
+		p->drop[maker] = 1;
+	if (how != AS_IT_IS)
 		p->drop[last] = 1;
 	return agreed(p);
+}
+
+/* Can the step be left out, with what it was about in the place of what it made?  A split, a clone. */
+static bool
+can_unmake(const struct kvt_plain *p, size_t step)
+{
+	const struct kvms_row *row = p->now->at[step].row;
+	bool same = false;
+
+	if (row->args_count == 0 || row->args[0].type != KVMS_ID)
+		return false;
+	for (unsigned r = 0; r < row->results_count; r++)
+		same = same || (row->results[r].created && row->results[r].kind == row->args[0].kind);
+	return same;
+}
+
+/* Do that in p->edit, to a step and all behind it. */
+static void
+unmake(struct kvt_plain *p, size_t step)
+{
+	const struct kvt_step maker = p->edit.at[step];
+	enum kvms_kind kind = maker.row->args[0].kind;
+
+	for (size_t i = step + 1; i < p->edit.count; i++) {
+		struct kvt_step *later = &p->edit.at[i];
+
+		for (unsigned a = 0; a < later->row->args_count; a++)
+			for (unsigned n = 0; n < KVT_CREATED_MAX; n++)
+				if (maker.created[n] != 0 &&
+				    names(&later->row->args[a], later->op.arg[a], kind, maker.created[n]))
+					later->op.arg[a] = maker.op.arg[0];
+	}
+	p->drop[step] = 1;
+}
+
+/* Without one such step, or two: cuts often matter in pairs. */
+static bool
+fewer_cuts(struct kvt_plain *p)
+{
+	bool any = false;
+
+	for (size_t a = 0; a < p->now->count; a++)
+		for (size_t b = a; b < p->now->count && !p->failed && can_unmake(p, a); b++) {
+			if (!can_unmake(p, b) || !edit(p, 0, NULL))
+				continue;
+			unmake(p, a);
+			if (b != a)
+				unmake(p, b);
+			any |= agreed(p);
+			if (a >= p->now->count)
+				return any;
+		}
+	return any;
 }
 
 /* The largest id of a kind that the script makes. */
@@ -520,8 +666,9 @@ fewer_objects(struct kvt_plain *p)
 	for (unsigned kind = 1; kind < KVMS_ID_KINDS; kind++)
 		for (uint64_t other = largest(p, (enum kvms_kind)kind); other > 1 && !p->failed; other--)
 			for (uint64_t one = 1; one < other; one++)
-				if (stand_in(p, (enum kvms_kind)kind, one, other, false) ||
-				    stand_in(p, (enum kvms_kind)kind, one, other, true)) {
+				if (stand_in(p, (enum kvms_kind)kind, one, other, AS_IT_IS) ||
+				    stand_in(p, (enum kvms_kind)kind, one, other, NOT_ENDED) ||
+				    stand_in(p, (enum kvms_kind)kind, one, other, AND_JUMPS)) {
 					any = true;
 					break;
 				}
@@ -613,9 +760,11 @@ kvt_plainer(struct kvt_plain *p)
 	for (size_t i = p->now->count; i-- > 0;)
 		for (unsigned a = 0; may_change(p, i) && a < p->now->at[i].row->args_count; a++)
 			any |= plainer_argument(p, i, a);
+	any |= squeeze(p);
 	if (p->now->count <= STRUCTURE_MAX) {
 		any |= fewer_moves(p);
 		any |= fewer_objects(p);
+		any |= fewer_cuts(p);
 	}
 	return any;
 }

@@ -558,6 +558,44 @@ kvt_workload_exists(const char *name)
 	return false;
 }
 
+/* Does every line of a plan make an operation, and keep results that it has?  The first that does not, or NULL. */
+static const char *
+wrong_line(struct kvt_workload *w, const struct plan *plan)
+{
+	struct client *c = &w->client[0];
+
+	draw_numbers(w, c, plan->draws);
+	for (unsigned i = 0; i < LETTERS; i++)
+		list_add(&w->pool[i], 1);
+	for (c->plan = plan, c->line = 0; c->line < LINES_MAX && plan->lines[c->line] != NULL; c->line++) {
+		for (unsigned i = 0; i < 3; i++)
+			list_add(&c->own[i], 1);
+		if (!next_line(w, c))
+			return plan->lines[c->line];
+		for (const char *at = w->keep + strspn(w->keep, " "); *at != '\0'; at += strspn(at, " ")) {
+			char name[32] = "";
+
+			memcpy(name, at, strcspn(at, ":"));
+			if (kvms_result_index(w->op.row, name) < 0)
+				return plan->lines[c->line];
+			at += strcspn(at, ":") + 2;
+		}
+	}
+	return NULL;
+}
+
+const char *
+kvt_workload_wrong(struct kvms *s)
+{
+	struct kvt_workload *w = kvt_workload_new("all", 1, 1, s);
+	const char *wrong = w == NULL ? "no memory" : NULL;
+
+	for (size_t i = 0; wrong == NULL && i < PLANS; i++)
+		wrong = wrong_line(w, &plans[i]);
+	kvt_workload_free(&w);
+	return wrong;
+}
+
 struct kvt_workload *
 kvt_workload_new(const char *name, uint64_t seed, unsigned clients, struct kvms *s)
 {

@@ -23,6 +23,9 @@ struct kvt_workload; /* opaque */
 /* Is there a workload of that name? */
 bool kvt_workload_exists(const char *name);
 
+/* A line of a plan that makes no operation, for a test to find; NULL if there is none. */
+const char *kvt_workload_wrong(struct kvms *s);
+
 /*
  * => clients: 1 .. KVT_CLIENTS_MAX
  * => fails with NULL: no memory
