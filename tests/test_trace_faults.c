@@ -63,6 +63,15 @@ store_new(const struct planted *p)
 	return s;
 }
 
+/* KVMS_TEST_SEED: other operations. */
+static uint64_t
+seed(void)
+{
+	const char *text = getenv("KVMS_TEST_SEED");
+
+	return text != NULL ? strtoull(text, NULL, 0) : 7;
+}
+
 static void
 hunt_begin(struct hunt *h, unsigned fault)
 {
@@ -74,7 +83,7 @@ hunt_begin(struct hunt *h, unsigned fault)
 	kvms_set_check(h->right, KVMS_CHECK_OFF, 1);
 	kvms_set_check(h->wrong, KVMS_CHECK_OFF, 1);
 	kvms_set_check(h->checked, faults[fault].check, 1);
-	h->g = kvt_generator_new(7, kvt_profile_find(faults[fault].profile), h->right);
+	h->g = kvt_generator_new(seed(), kvt_profile_find(faults[fault].profile), h->right);
 	cr_assert_not_null(h->g);
 	kvt_puts(&h->text, "kvmtrace 1\n");
 	kvt_print_store(&h->text, kvms_config(h->right));

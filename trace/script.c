@@ -322,6 +322,23 @@ shift_addresses(const struct kvt_run *r, const struct kvms_row *row, struct kvms
 			op->arg[i] += shift;
 }
 
+/* Addresses of frames that lie elsewhere in this run. */
+static void
+move_addresses(const struct kvt_run *r, const struct kvms_row *row, struct kvms_op *op)
+{
+	for (unsigned i = 0; r->moved_count > 0 && i < row->args_count; i++) {
+		uint64_t page = op->arg[i] & ~(uint64_t)(KVMS_PAGE_SIZE - 1);
+
+		if (kvt_space_of(row, &row->args[i]) != KVT_SPACE_PHYSICAL)
+			continue;
+		for (unsigned k = r->moved_count; k-- > 0;)
+			if (r->moved[k].from == page) {
+				op->arg[i] += r->moved[k].to - page;
+				break;
+			}
+	}
+}
+
 /* The operation with the ids of this run, its payload in r->list.  False: it names what is missing. */
 static bool
 translate(struct kvt_run *r, const struct kvms_row *row, struct kvms_op *op)
@@ -330,6 +347,7 @@ translate(struct kvt_run *r, const struct kvms_row *row, struct kvms_op *op)
 	const uint64_t *from = op->list;
 
 	shift_addresses(r, row, op);
+	move_addresses(r, row, op);
 	r->list.size = 0;
 	if (words > 0 && kvt_words_add(&r->list, words) == NULL)
 		return false;
@@ -412,6 +430,7 @@ run_begin(struct kvt_run *r, const struct kvt_script *script)
 	kvms_free(&r->store);
 	ids_reset(&r->ids);
 	ids_reset(&r->shifts);
+	r->moved_count = 0;
 	kvt_script_reset(&r->ran);
 	if (!kvt_script_configure(&r->ran, &script->config))
 		return false;
@@ -436,6 +455,21 @@ told(const struct kvt_step *step, const struct kvms_outcome *out, const char *na
 	return i >= 0 && out->name == 0 && (out->present >> i & 1) != 0 ? out->field[i] : 0;
 }
 
+/* A frame that lies elsewhere in this run takes along what names its address from here on. */
+static void
+note_frame(struct kvt_run *r, const struct kvt_step *step, struct kvt_step *now)
+{
+	int i = step->is_request ? -1 : kvms_result_index(step->row, "paddr");
+
+	now->paddr1 = i >= 0 && r->out.name == 0 && (r->out.present >> i & 1) != 0 ? r->out.field[i] + 1 : 0;
+	if (now->paddr1 == 0 || step->paddr1 == 0 || (now->paddr1 == step->paddr1 && r->moved_count == 0))
+		return;
+	if (r->moved_count == KVT_MOVED_MAX)
+		memmove(&r->moved[0], &r->moved[1], --r->moved_count * sizeof r->moved[0]);
+	r->moved[r->moved_count].from = step->paddr1 - 1;
+	r->moved[r->moved_count++].to = now->paddr1 - 1;
+}
+
 /* One step, unless it is left out; what it made is bound in any case. */
 static enum kvt_end
 run_one(struct kvt_run *r, const struct kvt_script *script, size_t i, bool dropped)
@@ -453,6 +487,8 @@ run_one(struct kvt_run *r, const struct kvt_script *script, size_t i, bool dropp
 		return KVT_END_NOMEM;
 	if (status == KVMS_INVALID)
 		return KVT_END_LOST;
+	if (status == KVMS_DONE)
+		note_frame(r, step, &now);
 	now.op = op;
 	now.was_ok = status == KVMS_DONE && r->out.name == 0;
 	if (!kvt_script_add(&r->ran, &now, op.list))

@@ -4,7 +4,8 @@
  * A script runs on a fresh store of its own.  Its ids are those it was written
  * with: what an id stands for is found out again in each run, and a step that
  * names something whose maker is gone is left out with it.  An area that the
- * model has put elsewhere takes along the addresses of the steps that name it.
+ * model has put elsewhere takes along the addresses of the steps that name it,
+ * and so does a frame.
  * So any selection of steps is a script that runs.
  */
 #ifndef KVT_SCRIPT_H
@@ -21,6 +22,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#define KVT_MOVED_MAX 32u
 #define KVT_CREATED_MAX 2u /* most ids that one operation creates */
 
 struct kvt_step {
@@ -28,6 +30,7 @@ struct kvt_step {
 	struct kvms_op op;                 /* without its payload: op.list means nothing */
 	size_t list;                       /* the payload is in the script's words from here on */
 	uint64_t created[KVT_CREATED_MAX]; /* ids it made, in the order of the row's created fields; 0 = none */
+	uint64_t paddr1;                   /* the "paddr" of its outcome + 1, 0 = none */
 	uint64_t start;                    /* the "start" of its outcome, 0 = none */
 	uint64_t moved_to;                 /* the "va" of its outcome, 0 = none */
 	const struct kvt_line *line;       /* as it was read: annotations, what was recorded; NULL = made here */
@@ -132,6 +135,10 @@ struct kvt_run {
 	struct kvt_ids ids;
 	struct kvt_ids shifts; /* how far areas of the script lie from where they lay in it; under KVMS_ID_AREA */
 	struct kvt_words list;
+	struct {
+		uint64_t from, to;
+	} moved[KVT_MOVED_MAX]; /* frames that lie elsewhere; the latest ones */
+	unsigned moved_count;
 };
 
 enum kvt_end kvt_run(struct kvt_run *r, const struct kvt_script *script);

@@ -91,6 +91,12 @@ static const struct plan plans[] = {
 	  { "segment_alloc pages=$n > segment:g", "segment_clone segment=$g > segment:G",
 	    "segment_write segment=$g offset=0x10 bytes=00ff", "segment_drop segment=$g",
 	    "segment_next segment=^G > frame:f", "frame_drop frame=$f" } },
+	{ "dma",
+	  10,
+	  "n=2..8",
+	  { "segment_alloc pages=$n > segment:g", "segment_slice segment=$g start=0x1000 end=0x2000 > segment:h",
+	    "segment_clone segment=$g > segment:k", "segment_drop segment=$k", "segment_drop segment=$h",
+	    "segment_drop segment=$g" } },
 	/* large pages of the kernel, cut by what happens to a part of them */
 	{ "huge",
 	  30,
