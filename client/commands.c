@@ -226,7 +226,7 @@ static const struct kvmctl_command commands[] = {
 	  "With --until-covered the exit status is 1 if an outcome has not come within --steps operations.\n"
 	  "\tkvmctl trace gen --seed 7 --steps 5000 arch=riscv64_sv48 -o random.kvt\n"
 	  "\tkvmctl trace gen --profile munmap --clients 3 ncpu=4\n"
-	  "\tkvmctl trace gen --until-covered --steps 200000 rc_max=3 ncpu=3 max_paddr=0x400000 -o all.kvt\n",
+	  "\tkvmctl trace gen --until-covered --steps 60000 rc_max=3 -o all.kvt\n",
 	  OPT(output) | OPT(profile) | OPT(seed) | OPT(steps) | OPT(arch) | OPT(illegal) | OPT(clients) |
 	      OPT(until_covered),
 	  0, INT_MAX, kvmctl_trace_gen },

@@ -1,0 +1,159 @@
+#!/bin/bash
+# kvmctl trace shrink and trace gen as they are called: conditions, commands
+# that are asked, options, statuses, and an end before the end.
+set -u
+
+kvmctl=${KVMCTL:-./kvmctl}
+case $kvmctl in /*) ;; *) kvmctl=$PWD/$kvmctl ;; esac
+scratch=$(mktemp -d)
+child=
+trap '[ -n "$child" ] && kill "$child" 2> /dev/null; rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 1
+export TMPDIR=$scratch/tmp\ dir
+mkdir "$TMPDIR"
+
+checks=0 failed=0
+failure() {
+	failed=$((failed + 1))
+	echo "FAILED: $*"
+	head -n 20 out err
+}
+
+# run STATUS WORD...: the call must end with STATUS; leaves out and err behind
+run() {
+	local want=$1 status
+	shift
+	checks=$((checks + 1))
+	"$kvmctl" "$@" > out 2> err < /dev/null
+	status=$?
+	[ "$status" -eq "$want" ] || failure "kvmctl $* ended with $status, not $want"
+}
+
+# says FILE TEXT
+says() {
+	checks=$((checks + 1))
+	grep -Fq -- "$2" "$1" || failure "no \"$2\" in $1"
+}
+
+# lines FILE N: operations and expect lines
+lines() {
+	checks=$((checks + 1))
+	[ "$(grep -c -v -e '^kvmtrace' -e '^store' -e '^#' "$1")" -eq "$2" ] || failure "$1 has not $2 steps"
+}
+
+run 0 trace gen --seed 4 --steps 400 -o good.kvt
+grep -v '^expect' good.kvt > bad.kvt
+printf 'frame_from_unused paddr=0x7ffff00 -> ok frame=99999\n' >> bad.kvt
+
+# --- conditions -------------------------------------------------------------------
+
+run 0 trace shrink bad.kvt --while-diverges -o small.kvt
+lines small.kvt 1
+says small.kvt 'frame_from_unused: recorded ok, the model says err NotAligned'
+says err '1 of 401 steps are left'
+run 4 -e replay small.kvt
+run 0 --json trace shrink bad.kvt --while-diverges -o small.kvt
+says err '"steps_before":401,"steps":1,'
+checks=$((checks + 1))
+"$kvmctl" --quiet trace shrink - --while-diverges < bad.kvt > out 2> err || failure "standard input is not read"
+lines out 1
+checks=$((checks + 1))
+[ ! -s err ] || failure "--quiet says something"
+run 1 trace shrink good.kvt --while-diverges -o none.kvt
+says err 'does not fail'
+checks=$((checks + 1))
+[ ! -e none.kvt ] || failure "a trace that does not fail was written"
+run 1 trace shrink bad.kvt --while-law-breaks
+
+# --- commands ------------------------------------------------------------------------
+
+run 0 trace shrink bad.kvt --while "grep -q '^vm_space_new ' {} && grep -q '^list_new' {}" -o small.kvt
+lines small.kvt 2
+says small.kvt 'list_new -> ok list=1'
+run 0 trace shrink bad.kvt --while 'grep -q "^vm_space_new"' -o small.kvt # the trace is the last word
+lines small.kvt 1
+says small.kvt 'vm_space_new -> ok vm_space=1'
+# both conditions must hold
+run 0 trace shrink bad.kvt --while-diverges --while 'grep -q "^vm_space_new" {}' -o small.kvt
+lines small.kvt 2
+run 4 -e replay small.kvt
+# a kernel that forgets the write bit of what is mapped behind a list
+cat > kernel << 'END'
+#!/bin/sh
+awk '/^list_new/ { forgets = 1 } /^kvirt_peek/ && forgets { sub(/prop=rw:wb/, "prop=r:wb") } { print }' "$1"
+END
+chmod +x kernel
+cat > peek.kvt << 'END'
+kvmtrace 1
+vm_space_new
+kvirt_map_untracked_frames area_size=0x4000 paddr_start=0x40000000 paddr_end=0x40002000 prop=rw:wb -> ok area=1
+list_new -> ok list=1
+frame_alloc -> ok frame=1
+kvirt_peek area=1 va=0xffffdfffffffe000
+kvirt_peek area=1 va=0xffffdfffffffc000
+END
+run 0 trace shrink peek.kvt --while-diverges --recorder './kernel {}' -o small.kvt
+lines small.kvt 3
+says small.kvt 'list_new'
+says small.kvt 'prop differs'
+run 4 -e replay small.kvt
+run 1 trace shrink peek.kvt --while 'false {}'
+checks=$((checks + 1))
+[ -z "$(ls "$TMPDIR")" ] || failure "files are left: $(ls "$TMPDIR")"
+
+# --- what is wrong ----------------------------------------------------------------------
+
+run 2 trace shrink bad.kvt
+says err '--while-diverges, --while-law-breaks or --while CMD'
+run 2 trace shrink bad.kvt --while-diverges --while-law-breaks
+run 2 trace shrink bad.kvt --while true --recorder cat
+run 2 trace shrink bad.kvt --while-diverges --while
+run 2 trace shrink nowhere.kvt --while-diverges
+says err 'nowhere.kvt'
+printf 'kvmtrace 1\nframe_alloc zeroed=perhaps\n' > wrong.kvt
+run 2 trace shrink wrong.kvt --while true
+says err 'wrong.kvt:2:20: expected'
+run 6 trace shrink bad.kvt --while-diverges -o nowhere/small.kvt
+run 6 trace shrink bad.kvt --while ./no-such-command
+says err 'cannot run'
+run 6 trace shrink bad.kvt --while-diverges --recorder ./no-such-command
+run 6 trace shrink bad.kvt --while-diverges --recorder 'echo hello'
+says err "expected 'kvmtrace 1'"
+TMPDIR=$scratch/nowhere run 6 trace shrink bad.kvt --while true
+
+# --- an end before the end -----------------------------------------------------------------
+
+checks=$((checks + 1))
+"$kvmctl" trace shrink bad.kvt --while "echo x >> asked; sleep 0.2; grep -q '^frame_from_unused .* err' {}" -o part.kvt > out 2> err &
+child=$!
+for _ in $(seq 200); do
+	[ -e asked ] && [ "$(wc -l < asked)" -ge 4 ] && break
+	sleep 0.1
+done
+kill -INT "$child"
+wait "$child" || failure "an interrupted search ended with $?"
+child=
+says err 'interrupted'
+says part.kvt '-> err'
+run 0 -e replay part.kvt
+checks=$((checks + 1))
+[ -z "$(ls "$TMPDIR")" ] || failure "files are left: $(ls "$TMPDIR")"
+
+# --- trace gen ---------------------------------------------------------------------------------
+
+run 0 trace gen --profile munmap --clients 3 --steps 600 --arch riscv64_sv48 ncpu=4 -o clients.kvt
+says clients.kvt 'store arch=riscv64_sv48'
+says clients.kvt ' @client=3 '
+run 0 -e replay clients.kvt
+run 0 trace gen --illegal 0 --steps 300 arch=loongarch64 -o legal.kvt
+run 0 -e replay legal.kvt
+run 1 trace gen --until-covered --steps 200 -o few.kvt
+says err 'not reached: io_read ok'
+says err ' outcomes reached in 200 operations'
+run 2 trace gen --clients 17
+run 2 trace gen --illegal 101
+run 2 trace gen --arch pdp11
+run 2 trace gen --profile nothing
+
+echo "$checks checks, $failed failed"
+[ $failed -eq 0 ]
