@@ -24,6 +24,7 @@
 struct state {
 	const char *file; /* NULL: behind a step of the history */
 	uint64_t step;
+	bool foreign;
 	struct kvms *s;
 	uint64_t digest;
 	struct kvms_outcome census, areas, free_va, free_mmio;
@@ -35,6 +36,7 @@ struct diff {
 	struct kvmctl *k;
 	struct kvmctl_history h;
 	struct state before, after;
+	bool foreign;	     /* both are adopted images: no leaf is tracked, which need not be said of each */
 	const char *section; /* its name */
 	uint64_t told;       /* in the section */
 	struct kvt_buffer line, was, is;
@@ -188,7 +190,10 @@ static void
 mapping_differs(void *arg, const struct kvmctl_piece *p)
 {
 	struct diff *d = arg;
+	struct kvmctl_reach before = p->before, after = p->after;
 
+	before.tracked |= d->foreign;
+	after.tracked |= d->foreign;
 	item_begin(d, p->is_before, p->is_after);
 	if (d->k->json) {
 		kvt_puts(&d->line, ",\"table\":");
@@ -210,10 +215,10 @@ mapping_differs(void *arg, const struct kvmctl_piece *p)
 		kvt_putc(&d->line, '}');
 	} else {
 		kvt_putc(&d->line, ' ');
-		kvmctl_put_reach(&d->line, p->is_before ? &p->before : &p->after);
+		kvmctl_put_reach(&d->line, p->is_before ? &before : &after);
 		if (p->is_before && p->is_after) {
 			kvt_puts(&d->line, " -> ");
-			kvmctl_put_reach(&d->line, &p->after);
+			kvmctl_put_reach(&d->line, &after);
 		}
 	}
 	item_end(d);
@@ -517,6 +522,7 @@ gather_state(struct state *state)
 
 	bool done = ask(state->s, "census", &state->census) && ask(state->s, "areas", &state->areas) &&
 		    ask(state->s, "free_va", &state->free_va);
+	state->foreign = kvms_adopted(state->s) != NULL;
 	kvmctl_leaves_table(&state->leaves, state->s, 0);
 	done = done && kvms_visit(state->s, gather_spaces, &g) && !g.failed;
 	kvmctl_elements_gather(&state->elements, state->s);
@@ -595,6 +601,7 @@ tell_sections(struct diff *d)
 {
 	const struct kvmctl_element_kind *kind;
 
+	d->foreign = d->before.foreign && d->after.foreign;
 	diff_counts(d);
 	diff_areas(d);
 	section_begin(d, "mappings");

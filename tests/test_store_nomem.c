@@ -156,6 +156,93 @@ Test(no_memory, at_creation_is_a_refusal_that_is_nobodys_fault)
 	cr_assert_gt(n, 5, "only %" PRIu64 " calls for memory: what is tested?", n - 1);
 }
 
+/* An image of 3 levels and 300 tables, at pages 1, 2, ...; its last page leads nowhere. */
+static const void *
+image_page(void *arg, uint64_t paddr)
+{
+	static uint64_t words[512];
+	uint64_t page = paddr / PAGE;
+
+	(void)arg;
+	memset(words, 0, sizeof words);
+	for (unsigned i = 0; page == 1 && i < 300; i++)
+		words[i] = (i + 2) * PAGE >> 2 | 1;
+	words[511] = page > 1 ? UINT64_C(0x40000000) >> 2 | 7 : 0;
+	return page >= 1 && page < 302 ? words : NULL;
+}
+
+static bool
+page_count(void *arg, uint64_t paddr, const unsigned char *bytes)
+{
+	(void)paddr;
+	(void)bytes;
+	++*(uint64_t *)arg;
+	return true;
+}
+
+Test(no_memory, for_an_adopted_image_is_a_refusal_and_for_its_answers_too)
+{
+	static const uint64_t root = PAGE;
+	static const char *const requests[] = { "nodes", "reverse_map", "check", "census" };
+	const struct kvms_image image = { .machine = KVMS_MACHINE_RISCV64,
+					  .levels = 3,
+					  .max_paddr = 0x200000,
+					  .roots = &root,
+					  .roots_count = 1,
+					  .page = image_page };
+	struct kvms_outcome out = { .name = 0 };
+	struct kvms_refusal why;
+	struct kvms *s = NULL;
+	uint64_t n = 0, pages;
+
+	while (s == NULL) {
+		int64_t blocks = fault.blocks, maps = fault.maps;
+
+		arm(++n);
+		s = kvms_adopt(&image, &why);
+		if (!disarm())
+			break;
+		cr_assert_null(s, "call %" PRIu64 " for memory was refused and there is a store", n);
+		cr_assert_gt(strlen(why.text), 10, "call %" PRIu64, n);
+		cr_assert(fault.blocks == blocks && fault.maps == maps, "call %" PRIu64 ": leaked", n);
+	}
+	cr_assert_gt(n, 10);
+	cr_assert_eq(kvms_adopted(s)->nodes, 301);
+	for (size_t i = 0; i < KIT_COUNT(requests); i++) {
+		struct kvms_op op;
+
+		kvms_op_init(&op, kvms_request_find(requests[i]));
+		op.arg[0] = i == 0 ? 0 : 0x40000000;
+		for (n = 1;; n++) {
+			enum kvms_status status;
+
+			arm(n);
+			status = kvms_inspect(s, &op, &out);
+			if (!disarm()) {
+				cr_assert_eq(status, KVMS_DONE);
+				break;
+			}
+			cr_assert_eq(status, KVMS_NOMEM, "%s", requests[i]);
+		}
+		cr_assert(out.name == O_ok && (i != 0 || out.field[0] == 301) && (i != 1 || out.field[0] == 300));
+	}
+	for (n = 1;; n++) {
+		bool done;
+
+		pages = 0;
+		arm(n);
+		done = kvms_pages(s, 0, false, page_count, &pages);
+		if (!disarm()) {
+			cr_assert(done && pages == 301);
+			break;
+		}
+		cr_assert(!done);
+	}
+	kvms_outcome_free(&out);
+	kvms_free(&s);
+	cr_assert(fault.maps == 0);
+}
+
 /* ---- Steps ------------------------------------------------------------------------------ */
 
 #define CONFIG "max_paddr=0x1000000 vmalloc=0xffffc00000000000..0xffffc00020000000"
