@@ -554,8 +554,6 @@ foreign_reverse(struct kvms *s, uint64_t table, uint64_t paddr, uint64_t most, k
 	};
 
 	ways_count(&w, ways);
-	if (root == NO_NODE)
-		return true;
 	return ways_of_words(&w, root, s->paging.levels) <= most &&
 	       walk_node(&w, root, s->paging.levels, 0, HARDWARE_RIGHTS);
 }

@@ -46,7 +46,7 @@ struct translation foreign_translate(const struct kvms *s, uint64_t root, uint64
 bool foreign_leaves(struct kvms *s, uint64_t table, kvms_leaf_visitor *visit, void *arg);
 
 /*
- * Visit every leaf of a table that reaches a byte.  False if there are more
+ * Visit every leaf of a table, which exists, that reaches a byte.  False if there are more
  * than "most" (then none is visited), or "visit" gave false.
  */
 bool foreign_reverse(struct kvms *s, uint64_t table, uint64_t paddr, uint64_t most, kvms_leaf_visitor *visit,

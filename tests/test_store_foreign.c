@@ -472,6 +472,15 @@ same_leaves(struct kvms *ours, uint64_t table, struct kvms *foreign, uint64_t fo
 	return count;
 }
 
+static bool
+count_page(void *arg, uint64_t paddr, const unsigned char *bytes)
+{
+	(void)paddr;
+	(void)bytes;
+	++*(uint64_t *)arg;
+	return true;
+}
+
 /* Everything of a store as an image: its leaves come back, and so do its pages. */
 static size_t
 round_trip(struct kvms *s)
@@ -480,6 +489,7 @@ round_trip(struct kvms *s)
 	struct copy c = { 0 }, again = { 0 };
 	size_t count = 1, leaves;
 	struct kvms *foreign;
+	uint64_t all = 0;
 
 	cr_assert(kvms_root(s, 0, &roots[0]));
 	for (uint64_t id = kvms_next_space(s, 0); id != 0 && count < 64; id = kvms_next_space(s, id)) {
@@ -495,6 +505,8 @@ round_trip(struct kvms *s)
 	cr_assert_leq(kvms_adopted(foreign)->leaves, leaves);
 	cr_assert(kvms_pages(foreign, KVMS_ALL_TABLES, false, copy_page, &again));
 	cr_assert_eq(again.count, c.count);
+	cr_assert(kvms_pages(s, KVMS_ALL_TABLES, true, count_page, &all));
+	cr_assert_geq(all, c.count);
 	cr_assert_eq(memcmp(again.page, c.page, c.count * sizeof *c.page), 0);
 	copy_free(&again);
 	kvms_free(&foreign);
@@ -612,7 +624,7 @@ count_leaf(void *arg, const struct kvms_leaf *leaf)
 	return true;
 }
 
-/* 512 ways down at every level: 2^36 leaves in four pages. */
+/* 512 ways down at every level: 500 * 2^27 leaves in four pages. */
 Test(foreign, sharing_at_every_level_takes_no_longer_than_its_pages, .timeout = 60)
 {
 	struct kvms_outcome out = { .name = 0 };
@@ -622,11 +634,11 @@ Test(foreign, sharing_at_every_level_takes_no_longer_than_its_pages, .timeout = 
 	struct kvms *s;
 
 	for (unsigned page = 1; page <= 4; page++)
-		for (unsigned i = 0; i < 512; i++)
+		for (unsigned i = 0; i < (page == 4 ? 500 : 512); i++)
 			put(&m, page, i, (uint64_t)(page + 1) * PAGE | 7);
 	s = adopt(&m, KVMS_MACHINE_X86_64, 4, NULL);
 	known = kvms_adopted(s);
-	cr_assert_eq(known->leaves, UINT64_C(1) << 36);
+	cr_assert_eq(known->leaves, UINT64_C(500) << 27);
 	cr_assert_eq(known->nodes, 4);
 	cr_assert_eq(known->shared, 3);
 	cr_assert_eq(known->most_parents, 512);
@@ -734,6 +746,75 @@ Test(foreign, a_second_table_lists_what_is_its_own)
 	cr_assert_not_null(strstr(kit_ask(s, "census"), "vm_spaces=1"));
 	kit_sound(s);
 	kvms_free(&s);
+}
+
+static bool
+stop_at(void *arg, const struct kvms_leaf *leaf)
+{
+	(void)leaf;
+	return --*(uint64_t *)arg > 0;
+}
+
+static bool
+stop_at_page(void *arg, uint64_t paddr, const unsigned char *bytes)
+{
+	(void)paddr;
+	(void)bytes;
+	return --*(uint64_t *)arg > 0;
+}
+
+Test(foreign, visits_end_when_the_visitor_says_so)
+{
+	struct memory m = { 0 };
+	uint64_t left = 2;
+	struct kvms *s;
+
+	x86_path(&m, 4, 0, 1, 0x9003);
+	put(&m, 4, 1, 0x9003);
+	put(&m, 4, 2, 0x9003);
+	s = adopt(&m, KVMS_MACHINE_X86_64, 4, NULL);
+	cr_assert(!kvms_leaves(s, 0, stop_at, &left));
+	cr_assert_eq(left, 0);
+	left = 2;
+	cr_assert(!kvms_pages(s, 0, false, stop_at_page, &left));
+	left = 2;
+	cr_assert(!kvms_pages(s, KVMS_ALL_TABLES, false, stop_at_page, &left));
+	left = 5;
+	cr_assert(kvms_pages(s, 0, true, stop_at_page, &left));
+	cr_assert_eq(left, 1);
+	kvms_free(&s);
+}
+
+static const void *
+page_of_zeros(void *arg, uint64_t paddr)
+{
+	static const unsigned char zeros[PAGE];
+
+	(void)arg;
+	(void)paddr;
+	return zeros;
+}
+
+Test(foreign, more_pages_than_page_tables_have_are_refused, .timeout = 120)
+{
+	enum { COUNT = (1 << 20) + 1 };
+	uint64_t *pages = malloc(COUNT * sizeof *pages);
+	struct kvms_image image = { .machine = KVMS_MACHINE_X86_64,
+				    .levels = 4,
+				    .max_paddr = (uint64_t)COUNT * PAGE,
+				    .roots = pages,
+				    .roots_count = 1,
+				    .pages = pages,
+				    .pages_count = COUNT,
+				    .page = page_of_zeros };
+	struct kvms_refusal why;
+
+	cr_assert_not_null(pages);
+	for (uint64_t i = 0; i < COUNT; i++)
+		pages[i] = i * PAGE;
+	cr_assert_null(kvms_adopt(&image, &why));
+	cr_assert_not_null(strstr(why.text, "1048576"), "%s", why.text);
+	free(pages);
 }
 
 Test(foreign, what_is_no_image_is_refused)
