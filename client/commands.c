@@ -6,7 +6,7 @@
 #define OPT(symbol) ((kvmctl_options)1 << OPTION_##symbol)
 #define OPEN_OPTIONS (OPT(wait) | OPT(detached))
 #define HISTORY_OPTIONS OPT(state_dir)
-#define IMAGE_OPTIONS (OPT(cr3) | OPT(satp) | OPT(root) | OPT(arch) | OPT(levels) | OPT(pat) | OPT(memory))
+#define IMAGE_OPTIONS (OPT(cr3) | OPT(satp) | OPT(root) | OPT(arch) | OPT(levels) | OPT(pat) | OPT(base) | OPT(memory))
 #define EXEC_OPTIONS (OPT(strict) | OPT(keep))
 
 static const struct kvmctl_command commands[] = {

@@ -373,8 +373,10 @@ find(const struct kvmctl_image *image, uint64_t paddr, size_t *offset)
 		return page != NULL ? PAGE : 0;
 	}
 	if (image->format == KVMCTL_RAW) {
-		*offset = (size_t)paddr;
-		return paddr >= image->size ? 0 : image->size - paddr < PAGE ? image->size - (size_t)paddr : PAGE;
+		*offset = (size_t)(paddr - image->base);
+		if (paddr < image->base || *offset >= image->size)
+			return 0;
+		return image->size - *offset < PAGE ? image->size - *offset : PAGE;
 	}
 	for (size_t i = 0; i < image->segments_count; i++) {
 		const struct kvmctl_segment *s = &image->segments[i];
@@ -425,7 +427,6 @@ read_form(struct kvmctl *k, struct kvmctl_image *image)
 		return read_elf(image);
 	}
 	image->format = KVMCTL_RAW;
-	image->max_paddr = image->size;
 	return kvmctl_image_may_be_raw(k, image) ? KVMCTL_OK : KVMCTL_UNREADABLE;
 }
 

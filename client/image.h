@@ -52,6 +52,8 @@ struct kvmctl_image {
 	} *segments;
 	size_t segments_count;
 	unsigned char page[KVMS_PAGE_SIZE]; /* one that a segment has only a part of */
+	/* memory as it is: the address of its first byte */
+	uint64_t base;
 	/* what the file, the text beside it and the options say of the tables */
 	enum kvms_machine machine;
 	bool has_machine;
@@ -71,7 +73,7 @@ struct kvmctl_image {
 
 /*
  * Open an image and find out about its tables: from --cr3, --satp, --root,
- * --arch, --levels, --pat and --memory if they are given, else from the file
+ * --arch, --levels, --pat, --base and --memory if they are given, else from the file
  * and FILE.json.  Zero-initialise before; kvmctl_image_close() ends it.
  *
  * => fails with a status, having said why

@@ -134,7 +134,7 @@ options_roots(struct kvmctl *k, struct kvmctl_image *image)
 static enum kvmctl_status
 options_read(struct kvmctl *k, struct kvmctl_image *image)
 {
-	uint64_t levels = 0, memory = 0, pat = 0;
+	uint64_t levels = 0, memory = 0, pat = 0, base = 0;
 	enum kvmctl_status status = options_roots(k, image);
 
 	if (status == KVMCTL_OK)
@@ -143,6 +143,8 @@ options_read(struct kvmctl *k, struct kvmctl_image *image)
 		status = kvmctl_option_number(k, OPTION_memory, 0, &memory);
 	if (status == KVMCTL_OK)
 		status = kvmctl_option_number(k, OPTION_pat, image->pat, &pat);
+	if (status == KVMCTL_OK)
+		status = kvmctl_option_number(k, OPTION_base, image->base, &base);
 	if (status != KVMCTL_OK)
 		return status;
 	if (k->option[OPTION_arch] != NULL && !machine_parse(image, k->option[OPTION_arch]))
@@ -152,9 +154,14 @@ options_read(struct kvmctl *k, struct kvmctl_image *image)
 		return complain(k, OPTION_levels, "3, 4 or 5");
 	if (k->option[OPTION_levels] != NULL)
 		image->levels = (unsigned)levels;
+	if (base % KVMS_PAGE_SIZE != 0 || base > UINT64_MAX - image->size)
+		return complain(k, OPTION_base, "the address of a page");
+	if (image->format == KVMCTL_RAW && base + image->size > image->max_paddr)
+		image->max_paddr = base + image->size;
 	if (memory > image->max_paddr)
 		image->max_paddr = memory;
 	image->pat = pat;
+	image->base = base;
 	return KVMCTL_OK;
 }
 
@@ -253,7 +260,8 @@ json_values(struct persist_json *j, struct kvmctl_image *image)
 	if (persist_json_number(j, "$.levels", &number) || persist_json_number(j, "$.cpus[0].levels", &number))
 		image->levels = number <= 5 ? (unsigned)number : image->levels;
 	(void)persist_json_number(j, "$.pat", &image->pat);
-	(void)persist_json_number(j, "$.ram_base", &base);
+	if (persist_json_number(j, "$.ram_base", &base) && base % KVMS_PAGE_SIZE == 0)
+		image->base = base;
 	if (!persist_json_number(j, "$.max_paddr", &number)) {
 		if (!persist_json_number(j, "$.ram_bytes", &number) || number > UINT64_MAX - base)
 			return;

@@ -247,6 +247,44 @@ Test(image, a_file_that_says_no_root_needs_one)
 	}
 }
 
+/* ---- Memory as it is ------------------------------------------------------------------- */
+
+/* Four pages and a half, from 0x80000000 on. */
+Test(image, memory_that_begins_elsewhere)
+{
+	struct kvmctl k = { .option = { [OPTION_satp] = "0x9000000000080000", [OPTION_base] = "0x80000000" } };
+	struct kvmctl_image image = { .path = NULL };
+	static const char text[] = "{\"format\":\"raw\",\"ram_base\":\"0x80000000\",\"satp\":\"0x9000000000080000\"}";
+	struct bytes b = { NULL, 0 }, json = { NULL, 0 };
+	struct kvms *s;
+
+	for (unsigned i = 1; i < 4; i++)
+		add_page(&b, UINT64_MAX, (const uint64_t[]){ (UINT64_C(0x80000) + i) << 10 | 1 }, 1);
+	add_page(&b, UINT64_MAX, (const uint64_t[]){ UINT64_C(0x80000) << 10 | 3, UINT64_C(0x80004) << 10 | 3 }, 2);
+	add(&b, NULL, PAGE / 2);
+	save("image", &b);
+	cr_assert(!kvmctl_image_is("image"));
+	s = adopted(&k, &image, 2);
+	cr_assert_eq(image.max_paddr, 0x80000000 + b.size);
+	cr_assert_eq(kvmctl_image_offset(&image, 0x80003008), 3 * PAGE + 8);
+	cr_assert_eq(kvmctl_image_offset(&image, 0x80004800), UINT64_MAX);
+	cr_assert_eq(kvmctl_image_offset(&image, 0x3008), UINT64_MAX);
+	cr_assert_eq(kvms_adopted(s)->flaws, 0);
+	kvms_free(&s);
+	kvmctl_image_close(&image);
+	k.option[OPTION_base] = "0x80000001";
+	cr_assert_eq(kvmctl_image_open(&k, "image", &image), KVMCTL_USAGE);
+	/* the text beside it says as much */
+	k = (struct kvmctl){ .json = false };
+	add(&json, text, strlen(text));
+	save("image.json", &json);
+	s = adopted(&k, &image, 2);
+	kvms_free(&s);
+	kvmctl_image_close(&image);
+	free(json.at);
+	free(b.at);
+}
+
 /* ---- ELF -------------------------------------------------------------------------------- */
 
 /* A core with one note of a CPU and one segment of memory: pages 1 .. 4. */
