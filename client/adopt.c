@@ -19,7 +19,7 @@ struct adopt {
 	struct kvmctl_image image;
 	struct kvms *s;
 	uint64_t microseconds; /* that it took to make the store */
-	FILE *out;	       /* where the report goes */
+	FILE *out;             /* where the report goes */
 };
 
 /* ---- The report -------------------------------------------------------------------- */
@@ -70,9 +70,11 @@ put_head(const struct adopt *a, struct kvt_buffer *b)
 			kvt_putf(b, " leaves_%s=%" PRIu64, size_names[level], sizes.count[level]);
 	kvt_putc(b, '\n');
 	if (known->leaves_listed < known->leaves)
-		kvt_putf(b, "# so many leaves come of page-table pages that are shared; lists of a table end after %" PRIu64
-			 "\n",
-			 known->leaves_listed);
+		kvt_putf(
+		    b,
+		    "# so many leaves come of page-table pages that are shared; lists of a table end after %" PRIu64
+		    "\n",
+		    known->leaves_listed);
 }
 
 static void
@@ -139,7 +141,8 @@ json_report(const struct adopt *a, struct kvt_buffer *b)
 	uint64_t root = 0;
 
 	(void)kvms_root(a->s, 0, &root);
-	kvt_putf(b, "{\"arch\":\"%s\",\"levels\":%u,\"root\":\"0x%" PRIx64 "\",\"tables\":%zu,\"max_paddr\":\"0x%" PRIx64
+	kvt_putf(b,
+		 "{\"arch\":\"%s\",\"levels\":%u,\"root\":\"0x%" PRIx64 "\",\"tables\":%zu,\"max_paddr\":\"0x%" PRIx64
 		 "\",\"pages\":%" PRIu64 ",\"nodes\":%" PRIu64 ",\"shared\":%" PRIu64 ",\"most_parents\":%" PRIu64
 		 ",\"leaves\":%" PRIu64,
 		 kvms_machine_name(a->s), kvms_levels(a->s), root, a->image.roots_count,

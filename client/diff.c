@@ -36,7 +36,7 @@ struct diff {
 	struct kvmctl *k;
 	struct kvmctl_history h;
 	struct state before, after;
-	bool foreign;	     /* both are adopted images: no leaf is tracked, which need not be said of each */
+	bool foreign;        /* both are adopted images: no leaf is tracked, which need not be said of each */
 	const char *section; /* its name */
 	uint64_t told;       /* in the section */
 	struct kvt_buffer line, was, is;

@@ -120,7 +120,8 @@ describe(const struct dump *d, struct kvt_buffer *b)
 {
 	uint64_t first = d->table == KVMS_ALL_TABLES ? 0 : d->table, root = 0;
 
-	kvt_putf(b, "{\"format\":\"%s\",\"arch\":\"%s\",\"levels\":%u,\"max_paddr\":\"0x%" PRIx64 "\",\"pages\":%" PRIu64,
+	kvt_putf(b,
+		 "{\"format\":\"%s\",\"arch\":\"%s\",\"levels\":%u,\"max_paddr\":\"0x%" PRIx64 "\",\"pages\":%" PRIu64,
 		 d->raw ? "raw" : "PTPAGES1", kvms_machine_name(d->s), kvms_levels(d->s), d->max_paddr, d->pages);
 	(void)kvms_root(d->s, first, &root);
 	kvt_putf(b, ",\"root\":\"0x%" PRIx64 "\",", root);
@@ -233,9 +234,9 @@ enum kvmctl_status
 kvmctl_dump_memory(struct kvmctl *k)
 {
 	struct kvmctl_source source = { 0 };
-	struct dump d = {
-		.k = k, .raw = k->option[OPTION_raw] != NULL, .all_memory = k->option[OPTION_all_memory] != NULL
-	};
+	struct dump d = { .k = k,
+			  .raw = k->option[OPTION_raw] != NULL,
+			  .all_memory = k->option[OPTION_all_memory] != NULL };
 
 	enum kvmctl_status status = kvmctl_source_open(k, &source);
 	if (status != KVMCTL_OK)

@@ -297,8 +297,7 @@ elf_load(struct kvmctl_image *image, const Elf64_Phdr *p, size_t header)
 	}
 	if (size == 0)
 		return;
-	image->segments[image->segments_count++] =
-	    (struct kvmctl_segment){ p->p_paddr, size, (size_t)p->p_offset };
+	image->segments[image->segments_count++] = (struct kvmctl_segment){ p->p_paddr, size, (size_t)p->p_offset };
 	if (p->p_paddr + size > image->max_paddr)
 		image->max_paddr = p->p_paddr + size;
 }
@@ -465,8 +464,9 @@ kvmctl_image_is(const char *path)
 {
 	unsigned char first[8];
 	FILE *f = fopen(path, "re");
-	bool is = f != NULL && fread(first, 1, sizeof first, f) == sizeof first &&
-		  (memcmp(first, "PTPAGES1", 8) == 0 || memcmp(first, ELFMAG, SELFMAG) == 0 || is_xz(first, sizeof first));
+	bool is =
+	    f != NULL && fread(first, 1, sizeof first, f) == sizeof first &&
+	    (memcmp(first, "PTPAGES1", 8) == 0 || memcmp(first, ELFMAG, SELFMAG) == 0 || is_xz(first, sizeof first));
 
 	if (f != NULL)
 		fclose(f);

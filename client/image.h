@@ -19,11 +19,11 @@
 /* What may be wrong with a file. */
 enum kvmctl_image_flaw {
 	KVMCTL_IMAGE_TRUNCATED, /* ends inside a page */
-	KVMCTL_IMAGE_COUNT,	/* has another number of pages than it says */
-	KVMCTL_IMAGE_ADDRESS,	/* an address that is no page's, or too high */
+	KVMCTL_IMAGE_COUNT,     /* has another number of pages than it says */
+	KVMCTL_IMAGE_ADDRESS,   /* an address that is no page's, or too high */
 	KVMCTL_IMAGE_DUPLICATE, /* a page twice; the first counts */
-	KVMCTL_IMAGE_ORDER,	/* addresses that do not ascend */
-	KVMCTL_IMAGE_SEGMENT,	/* a segment of an ELF file that lies outside it */
+	KVMCTL_IMAGE_ORDER,     /* addresses that do not ascend */
+	KVMCTL_IMAGE_SEGMENT,   /* a segment of an ELF file that lies outside it */
 	KVMCTL_IMAGE_FLAWS
 };
 

@@ -15,9 +15,9 @@ static const struct {
 	enum kvms_machine machine;
 	unsigned levels; /* 0: the name does not say */
 } machines[] = {
-	{ "x86_64", KVMS_MACHINE_X86_64, 0 },	    { "x86_64_la57", KVMS_MACHINE_X86_64, 5 },
-	{ "riscv64", KVMS_MACHINE_RISCV64, 0 },	    { "riscv64_sv39", KVMS_MACHINE_RISCV64, 3 },
-	{ "riscv64_sv48", KVMS_MACHINE_RISCV64, 4 }, { "riscv64_sv57", KVMS_MACHINE_RISCV64, 5 },
+	{ "x86_64", KVMS_MACHINE_X86_64, 0 },           { "x86_64_la57", KVMS_MACHINE_X86_64, 5 },
+	{ "riscv64", KVMS_MACHINE_RISCV64, 0 },         { "riscv64_sv39", KVMS_MACHINE_RISCV64, 3 },
+	{ "riscv64_sv48", KVMS_MACHINE_RISCV64, 4 },    { "riscv64_sv57", KVMS_MACHINE_RISCV64, 5 },
 	{ "loongarch64", KVMS_MACHINE_LOONGARCH64, 4 },
 };
 
@@ -148,8 +148,9 @@ options_read(struct kvmctl *k, struct kvmctl_image *image)
 	if (status != KVMCTL_OK)
 		return status;
 	if (k->option[OPTION_arch] != NULL && !machine_parse(image, k->option[OPTION_arch]))
-		return complain(k, OPTION_arch,
-				"x86_64, x86_64_la57, riscv64, riscv64_sv39, riscv64_sv48, riscv64_sv57 or loongarch64");
+		return complain(
+		    k, OPTION_arch,
+		    "x86_64, x86_64_la57, riscv64, riscv64_sv39, riscv64_sv48, riscv64_sv57 or loongarch64");
 	if (k->option[OPTION_levels] != NULL && (levels < 3 || levels > 5))
 		return complain(k, OPTION_levels, "3, 4 or 5");
 	if (k->option[OPTION_levels] != NULL)

@@ -72,9 +72,7 @@ enum kvmctl_status
 kvmctl_mappings_print(const struct kvmctl *k, struct kvms *s, FILE *out)
 {
 	const struct kvmctl_source source = { .s = s };
-	struct print p = {
-		.is_x86 = strncmp(kvms_machine_name(s), "x86", 3) == 0, .json = k->json, .out = out
-	};
+	struct print p = { .is_x86 = strncmp(kvms_machine_name(s), "x86", 3) == 0, .json = k->json, .out = out };
 	uint64_t table;
 
 	enum kvmctl_status status = kvmctl_source_table(k, &source, 0, false, &table);

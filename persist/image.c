@@ -378,7 +378,7 @@ capture(struct capture *c)
 		return false;
 	c->image->foreign = known != NULL;
 	if (known != NULL && known->leaves_listed < known->leaves)
-		return true; /* more than anybody wants to read; they follow from the words, which are there as they are */
+		return true; /* more than anybody reads; they follow from the words, which are there as they are */
 	if (!kvms_extents(c->s, 0, visit_extent, c))
 		return false;
 	while ((space = persist_rows_at(&c->spaces, &at, &width)) != NULL)

@@ -54,7 +54,7 @@ struct persist_image {
 	uint64_t step, digest;
 	uint64_t elements; /* recorded: a run of frames counts its pages, memory its words that are not zero */
 	uint64_t leaves;   /* in TABLE_MAPPING */
-	bool foreign;	   /* of an adopted image: TABLE_MAPPING is for readers, leaves follow from TABLE_MEMORY */
+	bool foreign;      /* of an adopted image: TABLE_MAPPING is for readers, leaves follow from TABLE_MEMORY */
 };
 
 /* A new record of "width" words; NULL = no memory. */

@@ -10,7 +10,7 @@
 #define PAGES_MAX (UINT64_C(1) << 20)
 #define MEMORY_MAX (UINT64_C(1) << 46)
 #define MEMORY_UNIT UINT64_C(0x200000)
-#define PLACES_OF_A_KIND 8u /* so that each kind has some */
+#define PLACES_OF_A_KIND 8u               /* so that each kind has some */
 #define LISTED_SHARED (UINT64_C(1) << 20) /* so many leaves may come of sharing alone */
 
 static const struct {
@@ -275,8 +275,7 @@ slots_fill(struct kvms *s)
 
 	for (size_t i = 0; i < f->count; i++) {
 		const struct foreign_node *node = &f->node[i];
-		struct slot *sl =
-		    slot_claim(s, node->paddr / PAGE, USAGE_PAGETABLE, KIND_NODE, 0, node->parents);
+		struct slot *sl = slot_claim(s, node->paddr / PAGE, USAGE_PAGETABLE, KIND_NODE, 0, node->parents);
 
 		sl->level = (uint8_t)highest_level(node);
 		sl->nr_children = present(s, node->paddr, sl->level);
@@ -411,7 +410,7 @@ struct walk {
 	uint64_t table;
 	kvms_leaf_visitor *visit;
 	void *arg;
-	uint64_t left;	     /* leaves that may still be listed */
+	uint64_t left;        /* leaves that may still be listed */
 	const uint64_t *ways; /* see ways_count(); NULL: all leaves, wherever they lead */
 	uint64_t paddr;
 };

@@ -20,7 +20,7 @@
 struct foreign_node {
 	uint64_t paddr;
 	uint32_t parents;
-	uint32_t levels; /* at which it is a node, as bits */
+	uint32_t levels;                 /* at which it is a node, as bits */
 	uint64_t leaves[LEVELS_MAX + 1]; /* below it, if it is a node at that level; saturating */
 };
 

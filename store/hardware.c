@@ -8,7 +8,7 @@ static const struct {
 	unsigned levels;
 	enum pte_format format;
 	enum arch layout; /* has the same width */
-	enum arch arch;	  /* comes nearest */
+	enum arch arch;   /* comes nearest */
 	unsigned highest_leaf;
 	uint64_t present;
 } machines[] = {
@@ -100,9 +100,9 @@ riscv_leaf(uint64_t word, unsigned level, uint64_t va)
 	static const uint8_t codes[4] = { 4, 1, 0, 0 }; /* PBMT: of the memory, NC, IO, reserved */
 	static const struct {
 		uint64_t bit, prop;
-	} bits[] = { { 0x2, KVMS_PROP_R },	 { 0x4, KVMS_PROP_W },	{ 0x8, KVMS_PROP_X },
-		     { 0x10, KVMS_PROP_USER },	 { 0x20, KVMS_PROP_GLOBAL }, { 0x40, KVMS_PROP_A },
-		     { 0x80, KVMS_PROP_D },	 { 0x200, KVMS_PROP_AVAIL2 } };
+	} bits[] = { { 0x2, KVMS_PROP_R },     { 0x4, KVMS_PROP_W },       { 0x8, KVMS_PROP_X },
+		     { 0x10, KVMS_PROP_USER }, { 0x20, KVMS_PROP_GLOBAL }, { 0x40, KVMS_PROP_A },
+		     { 0x80, KVMS_PROP_D },    { 0x200, KVMS_PROP_AVAIL2 } };
 	struct leaf leaf = { .paddr = (word & RISCV_PADDR) << 2 & ~(page_size(level) - 1) };
 
 	if (riscv_is_napot(word, level)) { /* the low bits of the page number are the address's */

@@ -505,8 +505,8 @@ bool kvms_leaves(struct kvms *s, uint64_t table, kvms_leaf_visitor *visit, void 
  * Cost of making it: O(pages), whatever the words say.
  */
 enum kvms_machine {
-	KVMS_MACHINE_X86_64,	  /* 4 or 5 levels */
-	KVMS_MACHINE_RISCV64,	  /* 3, 4 or 5 levels: Sv39, Sv48, Sv57 */
+	KVMS_MACHINE_X86_64,      /* 4 or 5 levels */
+	KVMS_MACHINE_RISCV64,     /* 3, 4 or 5 levels: Sv39, Sv48, Sv57 */
 	KVMS_MACHINE_LOONGARCH64, /* 4 levels of 9 bits */
 	KVMS_MACHINES
 };
@@ -549,13 +549,13 @@ const char *kvms_flaw_text(enum kvms_flaw flaw);
 /* What is known of a foreign store as a whole. */
 struct kvms_adopted {
 	enum kvms_machine machine;
-	uint64_t pages;		/* of the image that are in the store */
-	uint64_t nodes;		/* of them, those that roots lead to */
-	uint64_t shared;	/* nodes that more than one word or root leads to */
-	uint64_t most_parents;	/* words and roots that lead to one node, at most */
-	uint64_t leaves;	/* of all tables, each way to it counted; UINT64_MAX: that many or more */
+	uint64_t pages;         /* of the image that are in the store */
+	uint64_t nodes;         /* of them, those that roots lead to */
+	uint64_t shared;        /* nodes that more than one word or root leads to */
+	uint64_t most_parents;  /* words and roots that lead to one node, at most */
+	uint64_t leaves;        /* of all tables, each way to it counted; UINT64_MAX: that many or more */
 	uint64_t leaves_listed; /* a listing of a table ends there: only sharing makes so many */
-	uint64_t flaws;		/* words with a flaw */
+	uint64_t flaws;         /* words with a flaw */
 	uint64_t count[KVMS_FLAWS];
 	unsigned places; /* kept below: the first 8 of each kind */
 	struct {

@@ -1606,9 +1606,12 @@ static void
 laws_foreign(const struct kvms_adopted *known, struct kvms_findings *f)
 {
 	static const unsigned law_of[KVMS_FLAWS] = {
-		[KVMS_FLAW_OUTSIDE] = LAW_pt_child_is_node,   [KVMS_FLAW_MISSING] = LAW_pt_child_is_node,
-		[KVMS_FLAW_TWO_LEVELS] = LAW_pt_child_level,  [KVMS_FLAW_LEVEL1] = LAW_pt_level1_has_no_child,
-		[KVMS_FLAW_LEAF_LEVEL] = LAW_pt_leaf_level,   [KVMS_FLAW_ALIGNMENT] = LAW_pt_leaf_aligned,
+		[KVMS_FLAW_OUTSIDE] = LAW_pt_child_is_node,
+		[KVMS_FLAW_MISSING] = LAW_pt_child_is_node,
+		[KVMS_FLAW_TWO_LEVELS] = LAW_pt_child_level,
+		[KVMS_FLAW_LEVEL1] = LAW_pt_level1_has_no_child,
+		[KVMS_FLAW_LEAF_LEVEL] = LAW_pt_leaf_level,
+		[KVMS_FLAW_ALIGNMENT] = LAW_pt_leaf_aligned,
 		[KVMS_FLAW_RESERVED] = LAWS,
 	};
 	uint64_t told = 0, total = 0;

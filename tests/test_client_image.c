@@ -150,9 +150,9 @@ Test(image, what_is_wrong_is_told_with_its_offset)
 	static const struct {
 		enum kvmctl_image_flaw flaw;
 		uint64_t offset, value;
-		uint64_t says;	 /* pages in the header */
-		uint64_t extra;	 /* address of one more page; 0: none */
-		size_t cut;	 /* bytes off the end */
+		uint64_t says;  /* pages in the header */
+		uint64_t extra; /* address of one more page; 0: none */
+		size_t cut;     /* bytes off the end */
 	} cases[] = {
 		{ KVMCTL_IMAGE_COUNT, 8, 5, 5, 0, 0 },
 		{ KVMCTL_IMAGE_COUNT, 8, UINT64_MAX, UINT64_MAX, 0, 0 },
@@ -214,7 +214,7 @@ Test(image, a_file_that_says_no_root_needs_one)
 		unsigned levels;
 	} cases[] = {
 		{ "{}", KVMCTL_USAGE, 0 },
-		{ "{\"root\":\"0x1000\"}", KVMCTL_USAGE, 0 }, /* of which machine? */
+		{ "{\"root\":\"0x1000\"}", KVMCTL_USAGE, 0 },                      /* of which machine? */
 		{ "{\"root\":\"0x1000\",\"arch\":\"riscv64\"}", KVMCTL_USAGE, 0 }, /* how many levels? */
 		{ "{\"root\":4096,\"arch\":\"x86_64\"}", KVMCTL_OK, 4 },
 		{ "{\"cpus\":[{\"cr3\":\"0x1000\",\"levels\":4},{\"cr3\":\"0x1fff\"}]}", KVMCTL_OK, 4 },

@@ -139,10 +139,10 @@ Test(persist_foreign, rows_that_are_no_image_are_refused)
 {
 	static const char *const damages[] = {
 		"DELETE FROM element WHERE tag = 24",
-		"UPDATE element SET words = '0x0 0x0 0x4 0x0 0x1000' WHERE tag = 24",		     /* another PAT */
-		"UPDATE element SET words = '0x0 0x7 0x4 0x1040600010406 0x1000' WHERE tag = 24",    /* no machine */
-		"UPDATE element SET words = '0x0 0x0 0x9 0x1040600010406 0x1000' WHERE tag = 24",    /* no levels */
-		"UPDATE element SET words = '0x0 0x0 0x4 0x1040600010406 0x8000' WHERE tag = 24",    /* no root */
+		"UPDATE element SET words = '0x0 0x0 0x4 0x0 0x1000' WHERE tag = 24",             /* another PAT */
+		"UPDATE element SET words = '0x0 0x7 0x4 0x1040600010406 0x1000' WHERE tag = 24", /* no machine */
+		"UPDATE element SET words = '0x0 0x0 0x9 0x1040600010406 0x1000' WHERE tag = 24", /* no levels */
+		"UPDATE element SET words = '0x0 0x0 0x4 0x1040600010406 0x8000' WHERE tag = 24", /* no root */
 		"UPDATE element SET words = '0x0 0x0 0x4 0x1040600010406 0x1001' WHERE tag = 24",
 		"UPDATE element SET words = '0x0 0x0 0x4' WHERE tag = 24",
 		"DELETE FROM element WHERE tag = 10",

@@ -83,10 +83,10 @@ Test(foreign, x86_words_mean_what_the_hardware_takes_them_for)
 	struct memory m = { 0 };
 	struct kvms *s;
 
-	x86_path(&m, 4, va, 1, UINT64_C(0x123456e7) | NX);	     /* all but global, PAT, no execute */
-	put(&m, 4, 1, UINT64_C(0x80));				     /* PAT alone: absent */
-	put(&m, 4, 2, UINT64_C(0x5001));			     /* read, execute */
-	put(&m, 3, 2, UINT64_C(0x400000) | 0x1000 | 0x80 | 3);	     /* 2 MiB, its own PAT bit */
+	x86_path(&m, 4, va, 1, UINT64_C(0x123456e7) | NX);            /* all but global, PAT, no execute */
+	put(&m, 4, 1, UINT64_C(0x80));                                /* PAT alone: absent */
+	put(&m, 4, 2, UINT64_C(0x5001));                              /* read, execute */
+	put(&m, 3, 2, UINT64_C(0x400000) | 0x1000 | 0x80 | 3);        /* 2 MiB, its own PAT bit */
 	put(&m, 2, 3, UINT64_C(0x80000000) | 0x80 | 0x1 | 0x18 | NX); /* 1 GiB, cache type 3 */
 	s = adopt(&m, KVMS_MACHINE_X86_64, 4, NULL);
 	see(s, va + 0x123,
@@ -114,9 +114,8 @@ Test(foreign, rights_are_those_that_all_levels_leave)
 		uint64_t table, leaf;
 		const char *prop;
 	} cases[] = {
-		{ 7, 7, "rwx:wb+user" },      { 3, 7, "rwx:wb" },	  { 5, 7, "rx:wb+user" },
-		{ 7 | NX, 7, "rw:wb+user" },  { 7, 7 | NX, "rw:wb+user" }, { 1 | NX, 7, "r:wb" },
-		{ 7, 1, "rx:wb" },	      { 1, 7 | NX, "r:wb" },
+		{ 7, 7, "rwx:wb+user" },     { 3, 7, "rwx:wb" },    { 5, 7, "rx:wb+user" }, { 7 | NX, 7, "rw:wb+user" },
+		{ 7, 7 | NX, "rw:wb+user" }, { 1 | NX, 7, "r:wb" }, { 7, 1, "rx:wb" },      { 1, 7 | NX, "r:wb" },
 	};
 
 	for (size_t i = 0; i < KIT_COUNT(cases); i++)
@@ -127,8 +126,8 @@ Test(foreign, rights_are_those_that_all_levels_leave)
 			x86_path(&m, 5, 0, 1, 0x9000 | cases[i].leaf);
 			m.word[6 - level][0] = m.word[6 - level][0] - 7 + cases[i].table;
 			s = adopt(&m, KVMS_MACHINE_X86_64, 5, NULL);
-			cr_expect_not_null(strstr(kit_ask(s, "translate va=0x0"), cases[i].prop), "case %zu level %u: %s",
-					   i, level, kit_ask(s, "translate va=0x0"));
+			cr_expect_not_null(strstr(kit_ask(s, "translate va=0x0"), cases[i].prop),
+					   "case %zu level %u: %s", i, level, kit_ask(s, "translate va=0x0"));
 			kvms_free(&s);
 		}
 }
@@ -196,8 +195,7 @@ Test(foreign, riscv_words_with_page_types_and_contiguous_pages)
 	for (unsigned i = 16; i < 32; i++) /* 64 KiB at 0x120000 */
 		put(&m, 3, i, rv(UINT64_C(0x128000), 0x1 | 0x6) | UINT64_C(1) << 63);
 	s = adopt(&m, KVMS_MACHINE_RISCV64, 3, NULL);
-	see(s, 0x10,
-	    "found=true paddr=0x5010 start=0x0 end=0x1000 level=1 prop=rxad:wb+user tracked=false");
+	see(s, 0x10, "found=true paddr=0x5010 start=0x0 end=0x1000 level=1 prop=rxad:wb+user tracked=false");
 	see(s, 0x1000, "found=false");
 	see(s, 0x2000, "found=true paddr=0x7000 start=0x2000 end=0x3000 level=1 prop=x:uc tracked=false");
 	see(s, 0x13456, "found=true paddr=0x123456 start=0x13000 end=0x14000 level=1 prop=rw:wb tracked=false");
@@ -224,7 +222,8 @@ Test(foreign, sv57_has_five_levels_and_leaves_at_each)
 	put(&m, 5, 0, rv(0x5000, 0x3));
 	s = adopt(&m, KVMS_MACHINE_RISCV64, 5, NULL);
 	cr_assert_str_eq(kvms_machine_name(s), "riscv64_sv57");
-	see(s, va, "found=true paddr=0x5000 start=0xff00000000000000 end=0xff00000000001000 level=1 prop=r:wb tracked=false");
+	see(s, va,
+	    "found=true paddr=0x5000 start=0xff00000000000000 end=0xff00000000001000 level=1 prop=r:wb tracked=false");
 	for (unsigned level = 2; level <= 5; level++) {
 		uint64_t at = level == 5 ? UINT64_C(0xff2c000000000000) : va + 300 * page_size(level);
 		char want[40];
@@ -247,7 +246,7 @@ Test(foreign, loongarch_directories_have_no_present_bit)
 	put(&m, 2, 0, 3 * PAGE);
 	put(&m, 3, 0, 4 * PAGE);
 	put(&m, 3, 1, UINT64_C(0x200000) | 0x1000 | 0x40 | 0x1 | 0x10 | 0x100); /* 2 MiB, global */
-	put(&m, 3, 2, UINT64_C(0x200000) | 0x40);				   /* huge, not valid */
+	put(&m, 3, 2, UINT64_C(0x200000) | 0x40);                               /* huge, not valid */
 	put(&m, 4, 0, UINT64_C(0x5000) | 0x1 | 0x2 | 0xc | 0x20 | UINT64_C(1) << 61);
 	put(&m, 4, 1, UINT64_C(0x6000) | 0x2);
 	s = adopt(&m, KVMS_MACHINE_LOONGARCH64, 4, NULL);
@@ -310,7 +309,8 @@ Test(foreign, requests_answer)
 	s = adopt(&m, KVMS_MACHINE_X86_64, 4, NULL);
 	kit_see(s, "ok levels=[4:0x1000:256:0x2007,3:0x2000:0:0x3007,2:0x3000:0:0x4007,1:0x4000:0:0x9003]",
 		"walk va=0xffff800000000000");
-	kit_see(s, "ok rc=1 usage=PageTable kind=node meta=0x0 in_list=0 h=0 p=0 c=0 k=0 u=0 l=0", "frame paddr=0x4000");
+	kit_see(s, "ok rc=1 usage=PageTable kind=node meta=0x0 in_list=0 h=0 p=0 c=0 k=0 u=0 l=0",
+		"frame paddr=0x4000");
 	kit_see(s, "ok level=1 nr_children=2 stray=false holder=0 rc=1", "node paddr=0x4000");
 	kit_see(s, "pre bad_paddr", "node paddr=0x9000");
 	kit_see(s, "ok frames=[] segments=[] uniques=[] lists=[] mappings=[] queues=[]", "who_holds paddr=0x9000");
@@ -386,7 +386,7 @@ adopt_copy(const struct kvms *s, struct copy *c, const uint64_t *roots, size_t r
 {
 	const char *name = kvms_machine_name(s);
 	struct kvms_image image = {
-		.machine = strncmp(name, "x86", 3) == 0	  ? KVMS_MACHINE_X86_64
+		.machine = strncmp(name, "x86", 3) == 0    ? KVMS_MACHINE_X86_64
 			   : strncmp(name, "risc", 4) == 0 ? KVMS_MACHINE_RISCV64
 							   : KVMS_MACHINE_LOONGARCH64,
 		.levels = kvms_levels(s),
@@ -596,7 +596,8 @@ Test(foreign, each_flaw_is_found_and_fires_its_law)
 
 		for (unsigned page = 1; page < 4; page++)
 			put(&m, page, 0,
-			    cases[i].machine == KVMS_MACHINE_RISCV64 ? rv((page + 1) * PAGE, 1) : (page + 1) * PAGE | 7);
+			    cases[i].machine == KVMS_MACHINE_RISCV64 ? rv((page + 1) * PAGE, 1)
+								     : (page + 1) * PAGE | 7);
 		m.there[4] = true;
 		put(&m, cases[i].page, cases[i].index, cases[i].word);
 		s = adopt(&m, cases[i].machine, 4, NULL);
@@ -670,7 +671,8 @@ Test(foreign, loops_end, .timeout = 60)
 	cr_assert(kvms_leaves(s, 0, count_leaf, &count));
 	cr_assert_lt(count, UINT64_C(1) << 21);
 	kit_see(s, "ok inv=[pt.child_level]", "check");
-	kit_see(s, "ok levels=[5:0x1000:0:0x1007,4:0x1000:0:0x1007,3:0x1000:0:0x1007,2:0x1000:0:0x1007,1:0x1000:0:0x1007]",
+	kit_see(s,
+		"ok levels=[5:0x1000:0:0x1007,4:0x1000:0:0x1007,3:0x1000:0:0x1007,2:0x1000:0:0x1007,1:0x1000:0:0x1007]",
 		"walk va=0x0");
 	kvms_free(&s);
 	for (unsigned i = 0; i < 512; i++)
