@@ -11,7 +11,8 @@
 #define PERSIST_FORMAT 3
 #define PERSIST_FORMAT_JOURNAL 2 /* the first with a journal */
 #define PERSIST_FORMAT_LISTS 3   /* the first with lists of pages in table mapping */
-#define PERSIST_FORMAT_FOREIGN 4 /* of a snapshot alone: of an adopted image, which older versions cannot load */
+/* Added to the version in snapshot.format: of an adopted image, which programs that know of none take for newer. */
+#define PERSIST_FORMAT_FOREIGN 0x100u
 
 /* PRAGMA application_id, bytes 68 .. 71 of a file. */
 #define PERSIST_ID_STATE 0x6b766d73    /* "kvms": database of a state directory */

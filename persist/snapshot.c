@@ -117,7 +117,7 @@ entry_read(struct persist *db, sqlite3_stmt *statement, struct entry *e, const s
 	memset(e, 0, sizeof *e);
 	if (!entry_columns(statement, e))
 		return persist_db_damaged(db, r, "a row of table snapshot holds a value that kvmstore does not write");
-	if (e->head.format > PERSIST_FORMAT_FOREIGN)
+	if ((e->head.format & ~PERSIST_FORMAT_FOREIGN) > PERSIST_FORMAT)
 		return persist_report(r, PERSIST_REFUSED,
 				      "%s: snapshot %" PRIu64 " was written by a newer version of kvmstore (%s); "
 				      "it was left alone, use that version",
@@ -342,7 +342,7 @@ entry_fill(struct persist *db, struct entry *e, const char *name, const struct p
 	memcpy(e->head.store, name, strlen(name) + 1);
 	e->head.step = image->step;
 	e->head.digest = image->digest;
-	e->head.format = image->foreign ? PERSIST_FORMAT_FOREIGN : PERSIST_FORMAT;
+	e->head.format = PERSIST_FORMAT | (image->foreign ? PERSIST_FORMAT_FOREIGN : 0);
 	e->elements = image->elements;
 	e->leaves = image->leaves;
 	if (gmtime_r(&now, &tm) == NULL ||
@@ -677,7 +677,7 @@ image_read(struct persist *db, const char *name, uint64_t id, struct entry *e, s
 	image->digest = e->head.digest;
 	image->elements = e->elements;
 	image->leaves = e->leaves;
-	image->foreign = e->head.format == PERSIST_FORMAT_FOREIGN;
+	image->foreign = (e->head.format & PERSIST_FORMAT_FOREIGN) != 0;
 	return persist_tables_read(db, (int64_t)e->head.id, image, r);
 }
 

@@ -138,6 +138,8 @@ Test(persist_foreign, mappings_in_the_file_are_for_readers)
 Test(persist_foreign, rows_that_are_no_image_are_refused)
 {
 	static const char *const damages[] = {
+		"UPDATE snapshot SET format = format - 256", /* then it is no image */
+		"UPDATE snapshot SET format = format + 1",
 		"DELETE FROM element WHERE tag = 24",
 		"UPDATE element SET words = '0x0 0x0 0x4 0x0 0x1000' WHERE tag = 24",             /* another PAT */
 		"UPDATE element SET words = '0x0 0x7 0x4 0x1040600010406 0x1000' WHERE tag = 24", /* no machine */
