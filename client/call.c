@@ -98,8 +98,8 @@ find(struct kvmctl *k)
 	return true;
 }
 
-static enum kvmctl_status
-call(struct kvmctl *k)
+enum kvmctl_status
+kvmctl_call(struct kvmctl *k)
 {
 	if (k->option[OPTION_version] != NULL)
 		return kvmctl_version_show(k);
@@ -164,7 +164,7 @@ kvmctl_main(int argc, char **argv)
 	kvt_input_tell(warn);
 	status = kvmctl_options_parse(&k, argc, argv);
 	if (status == KVMCTL_OK)
-		status = finish(call(&k));
+		status = finish(kvmctl_call(&k));
 	free(k.argv);
 	return (int)status;
 }

@@ -53,6 +53,18 @@ static const struct kvmctl_command commands[] = {
 	  OPT(keep_going) | OPT(keep) | OPT(listing) | OPT(mappings) | OPT(at) | OPT(listing_at) | OPT(mappings_at) | OPT(from) |
 	      OPT(to) | OPT(jobs) | OPT(junit) | OPT(coverage),
 	  1, INT_MAX, kvmctl_replay },
+	{ "shell", "[--trace FILE]", "commands from a prompt, on one store",
+	  "Each line is a call without its first word: any command, operation or request.  All work on one store, over "
+	  "one connection: a cursor that is opened here stays until the shell ends.  A line that says itself where its store "
+	  "is (--store, --connect, --embedded, --state-dir) works there.  quit or the end of input ends it.\n"
+	  "On a terminal lines are edited, kept in a history, and completed with TAB: names, options, arguments, words, live "
+	  "ids.  From anything else lines are read as they come, without a prompt, and the exit status is that of the first "
+	  "that failed; --strict stops there.\n"
+	  "With --embedded and --trace FILE the store is what the trace leaves behind its last operation, or that of --to.  "
+	  "step [N] goes on by operations of the trace, back [N] goes back, where tells where it is.\n"
+	  "\tkvmctl shell\n"
+	  "\tkvmctl -e shell --trace boot.kvtb --to 1000\n",
+	  OPT(trace) | OPT(from) | OPT(to) | OPT(strict), 0, 1, kvmctl_shell },
 	{ "status", "", "state of the daemon and of the store",
 	  "One key=value a line.  With --embedded=SNAPSHOT: of the store saved there.\n", 0, 0, 0, kvmctl_status_show },
 	{ "store create", "NAME [key=value ...]", "create a store in the daemon",

@@ -89,6 +89,8 @@ enum kvmctl_status kvmctl_trace_convert(struct kvmctl *k);
 enum kvmctl_status kvmctl_import_strace(struct kvmctl *k);
 /* client/record.c */
 enum kvmctl_status kvmctl_trace_record(struct kvmctl *k);
+/* client/shell.c */
+enum kvmctl_status kvmctl_shell(struct kvmctl *k);
 /* client/log.c */
 enum kvmctl_status kvmctl_at(struct kvmctl *k);
 enum kvmctl_status kvmctl_log(struct kvmctl *k);

@@ -85,8 +85,8 @@ convert_input(struct converting *c, struct kvt_input *in, const char *path)
 		kvmctl_complain("no memory");
 		return KVMCTL_UNREADABLE;
 	}
-	status = kvmctl_tracefile_open(&c->to, path,
-				       kvmctl_is_binary_name(path) || c->k->option[OPTION_binary] != NULL);
+	status =
+	    kvmctl_tracefile_open(&c->to, path, kvmctl_is_binary_name(path) || c->k->option[OPTION_binary] != NULL);
 	if (status == KVMCTL_OK) {
 		status = convert(c);
 		closed = kvmctl_tracefile_close(&c->to, status == KVMCTL_OK);

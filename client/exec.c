@@ -135,7 +135,7 @@ cursor_note(const struct exec *x, const struct kvt_line *line)
 {
 	const struct kvmctl *k = x->k;
 
-	if (k->command == NULL && !k->quiet && k->option[OPTION_detached] == NULL && x->session.connection != NULL &&
+	if (k->command == NULL && k->shell == NULL && !k->quiet && k->option[OPTION_detached] == NULL && x->session.connection != NULL &&
 	    kvmctl_row_opens(line->row) && x->out.name == 0)
 		kvmctl_complain("cursor %" PRIu64
 				" is dropped now, with the connection of this call; --detached keeps it",

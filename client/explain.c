@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LAST 3u           /* steps shown of each object */
-#define TRIES_MAX 64u     /* dry runs */
-#define SHOWN 4u          /* of their outcomes */
-#define IDS_NEAR 4u       /* live ids tried in place of one */
+#define LAST 3u       /* steps shown of each object */
+#define TRIES_MAX 64u /* dry runs */
+#define SHOWN 4u      /* of their outcomes */
+#define IDS_NEAR 4u   /* live ids tried in place of one */
 #define BUDGET UINT64_C(60000000000)
 
 /* A step that touched something. */
@@ -164,8 +164,7 @@ on_step(void *arg, struct kvt_target *target, const struct kvt_line *line, const
 	if (line->kind != KVT_OP)
 		return true;
 	for (unsigned i = 0; i < KVMCTL_WATCHED; i++)
-		if (x->object[i].began &&
-		    kvmctl_watch_step(&x->object[i].watch, kvt_target_store(target), &step))
+		if (x->object[i].began && kvmctl_watch_step(&x->object[i].watch, kvt_target_store(target), &step))
 			note_touch(&x->object[i], op, out, place);
 	return true;
 }
@@ -355,9 +354,9 @@ static unsigned
 tag_of(enum kvms_kind kind)
 {
 	static const unsigned tags[] = {
-		[KVMS_ID_FRAME] = 5,   [KVMS_ID_SEGMENT] = 6, [KVMS_ID_UNIQUE] = 7,  [KVMS_ID_LIST] = 8,
-		[KVMS_ID_VM_SPACE] = 10, [KVMS_ID_CURSOR] = 12, [KVMS_ID_AREA] = 14, [KVMS_ID_READER] = 16,
-		[KVMS_ID_WRITER] = 17, [KVMS_ID_IOMEM] = 18,
+		[KVMS_ID_FRAME] = 5,     [KVMS_ID_SEGMENT] = 6, [KVMS_ID_UNIQUE] = 7, [KVMS_ID_LIST] = 8,
+		[KVMS_ID_VM_SPACE] = 10, [KVMS_ID_CURSOR] = 12, [KVMS_ID_AREA] = 14,  [KVMS_ID_READER] = 16,
+		[KVMS_ID_WRITER] = 17,   [KVMS_ID_IOMEM] = 18,
 	};
 
 	return (size_t)kind < sizeof tags / sizeof tags[0] ? tags[kind] : 0;
@@ -466,7 +465,7 @@ static void
 put_word(struct kvt_buffer *b, const char *word)
 {
 	if (word[0] != '\0' && word[strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-					   "_-+=./:,@%")] == '\0') {
+						 "_-+=./:,@%")] == '\0') {
 		kvt_puts(b, word);
 		return;
 	}
@@ -496,6 +495,8 @@ tell_command(struct explaining *x)
 	}
 	kvt_puts(x->text, " shell --trace ");
 	put_word(x->text, x->path);
+	if (embedded != NULL && embedded[0] != '\0' && x->k->option[OPTION_from] != NULL)
+		kvt_putf(x->text, " --from %" PRIu64, (uint64_t)strtoull(x->k->option[OPTION_from], NULL, 0));
 	kvt_putf(x->text, " --to %" PRIu64 "\n", step);
 }
 

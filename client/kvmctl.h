@@ -38,6 +38,7 @@ enum kvmctl_option {
 };
 
 struct kvmctl_command;
+struct kvmctl_session;
 
 /* One call: what was asked. */
 struct kvmctl {
@@ -55,7 +56,12 @@ struct kvmctl {
 	/* words behind the command */
 	int argc;
 	char **argv;
+	/* the shell that the call is a line of, or NULL: the store to work on */
+	struct kvmctl_session *shell;
 };
+
+/* Carry out a call whose options and words have been read; takes the command's name off the words. */
+enum kvmctl_status kvmctl_call(struct kvmctl *k);
 
 /* The program: parse the call, run its command.  Gives the exit status. */
 int kvmctl_main(int argc, char **argv);

@@ -165,8 +165,9 @@ kvmctl_options_parse(struct kvmctl *k, int argc, char **argv)
 		return KVMCTL_USAGE;
 	}
 	opterr = 0;
+	optind = 0; /* a shell reads many calls */
 	for (;;) {
-		int at = optind;
+		int at = optind == 0 ? 1 : optind;
 
 		answer = getopt_long(argc, argv, t.letters, t.options, NULL);
 		if (answer == -1)

@@ -505,9 +505,8 @@ replay_one(struct kvmctl *k, char *path, struct kvmctl_coverage *coverage, struc
 static enum kvmctl_status
 check_options(const struct kvmctl *k)
 {
-	static const enum kvmctl_option single[] = { OPTION_keep,       OPTION_store,       OPTION_listing,
-						     OPTION_mappings,   OPTION_at,          OPTION_listing_at,
-						     OPTION_mappings_at };
+	static const enum kvmctl_option single[] = { OPTION_keep, OPTION_store,      OPTION_listing,    OPTION_mappings,
+						     OPTION_at,   OPTION_listing_at, OPTION_mappings_at };
 
 	if (k->option[OPTION_keep] != NULL && k->option[OPTION_embedded] == NULL && k->option[OPTION_store] != NULL) {
 		kvmctl_complain("--store NAME runs in a store that stays anyway: leave --keep out");

@@ -70,7 +70,9 @@ write_row(const struct kvmctl_coverage *c, const struct kvms_row *row, unsigned 
 	const char *cause = kvms_outcome_cause(outcome);
 
 	fprintf(to, "%s\t%s\t%s\t%" PRIu64 "\n", row->name, kvms_class_word(kvms_outcome_class(outcome)),
-		outcome == 0 ? "-" : cause != NULL ? cause : kvms_outcome_name(outcome),
+		outcome == 0    ? "-"
+		: cause != NULL ? cause
+				: kvms_outcome_name(outcome),
 		c->count[(size_t)row->code * c->outcomes + outcome]);
 }
 
@@ -229,9 +231,8 @@ put_xml(FILE *to, const char *text)
 static const char *
 verdict_of(enum kvmctl_status status)
 {
-	static const char *const words[] = {
-		"passed", "failed", "syntax error", "no connection", "diverged", "broke a law", "unreadable"
-	};
+	static const char *const words[] = { "passed",   "failed",      "syntax error", "no connection",
+					     "diverged", "broke a law", "unreadable" };
 
 	return words[status];
 }

@@ -130,6 +130,11 @@ kvmctl_session_open(const struct kvmctl *k, struct kvmctl_session *s)
 {
 	enum kvmctl_status status;
 
+	if (k->shell != NULL) {
+		*s = *k->shell;
+		s->borrowed = true;
+		return KVMCTL_OK;
+	}
 	if (k->option[OPTION_embedded] != NULL)
 		status = open_embedded(k, s);
 	else
@@ -281,6 +286,11 @@ kvmctl_session_open_trace(const struct kvmctl *k, struct kvmctl_session *s, cons
 void
 kvmctl_session_close(struct kvmctl_session *s)
 {
+	if (s->borrowed) {
+		s->target = NULL;
+		s->connection = NULL;
+		return;
+	}
 	kvt_target_close(&s->target);
 	kvmctl_disconnect(&s->connection);
 }

@@ -16,6 +16,7 @@
 struct kvmctl_session {
 	struct kvmctl_connection *connection; /* NULL: the store is in this process */
 	struct kvt_target *target;            /* NULL: no store chosen yet */
+	bool borrowed;                        /* it is the shell's: closing lets go of it */
 	char error[1200];
 };
 

@@ -282,8 +282,7 @@ plan_member(struct plan *p)
 		p->binding = binding_of(item->type, item->op.code);
 		if (p->binding == NULL)
 			return false;
-		p->args =
-		    (struct values){ &p->binding->args, item->op.arg, item->op.list, UINT64_MAX, 0, 0, 0 };
+		p->args = (struct values){ &p->binding->args, item->op.arg, item->op.list, UINT64_MAX, 0, 0, 0 };
 		if (!measure(&p->args, true))
 			return false;
 		p->member = p->args.size;
@@ -662,7 +661,7 @@ recorded_get(struct getting *g, struct rest *in)
 	if (item->has_class) {
 		if (!varint_get(&recorded, &class) || class >= KVMS_CLASSES)
 			return false;
-		item->class = (enum kvms_class)class;
+		item->class = (enum kvms_class) class;
 	}
 	if (!take_span(&recorded, RECORDED_NAME, &item->name) || !take_span(&recorded, RECORDED_CAUSE, &item->cause))
 		return false;

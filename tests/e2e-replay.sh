@@ -132,7 +132,7 @@ run 0 -e replay --to 4 --keep four.db wrong.kvt
 for form in wrong.kvt wrong.kvtb; do
 	run 4 --embedded=four.db replay --from 5 $form
 	says err "$form:6: the outcome differs" '  * outcome          ok                       panic query_out_of_range' \
-		"kvmctl --embedded=four.db shell --trace $form --to 4"
+		"kvmctl --embedded=four.db shell --trace $form --from 5 --to 4"
 	says out 'ops           1 in'
 done
 run 2 -e replay --from x wrong.kvt

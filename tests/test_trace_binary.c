@@ -20,7 +20,8 @@ static const char everything[] =
     "vmalloc=[0xffff900000000000..0xffff900000010000,0xffffa00000000000..0xffffa00000010000] boot=minimal "
     "reserve=[0x1000..0x2000,0x4000..0x5000] mmio=[0x3000..0x4000] # its own\n"
     "base digest=0x00000000000000ff snapshot=\"a \\\"b\\\" \\\\ \xc3\xa9.db\"\n"
-    "frame_alloc kind=untyped meta=0x0 @cpu=3 @t=1200 @src=\"driver init\" @odd=a\"b -> ok frame=1 paddr=0x0 @took=5 # c\n"
+    "frame_alloc kind=untyped meta=0x0 @cpu=3 @t=1200 @src=\"driver init\" @odd=a\"b -> ok frame=1 paddr=0x0 @took=5 # "
+    "c\n"
     "frame_alloc kind=untyped meta=0x0\n"
     "frame_drop frame=18446744073709551615 -> pre unknown_frame\n"
     "frame_drop frame=1 -> ok\n"
@@ -219,7 +220,8 @@ Test(binary, a_message_is_what_a_protobuf_library_writes)
 	free(binary.at);
 }
 
-/* Where reading of a trace of 1000 operations begins that enters in front of operation "ops" + 1, and what comes first. */
+/* Where reading of a trace of 1000 operations begins that enters in front of operation "ops" + 1, and what comes first.
+ */
 static void
 expect_entry(struct bytes trace, uint64_t ops, uint64_t want, const char *first)
 {
@@ -373,9 +375,9 @@ static size_t
 content_of(const char *text, uint8_t content[4096])
 {
 	struct bytes binary = converted(text_of(text), true);
-	size_t size = ZSTD_decompress(content, 4096, binary.at + KVT_BINARY_HEAD,
-				      ZSTD_findFrameCompressedSize(binary.at + KVT_BINARY_HEAD,
-								   binary.size - KVT_BINARY_HEAD));
+	size_t size =
+	    ZSTD_decompress(content, 4096, binary.at + KVT_BINARY_HEAD,
+			    ZSTD_findFrameCompressedSize(binary.at + KVT_BINARY_HEAD, binary.size - KVT_BINARY_HEAD));
 
 	cr_assert(!ZSTD_isError(size));
 	free(binary.at);
@@ -429,8 +431,10 @@ Test(binary, what_is_not_a_trace_is_refused_with_its_place)
 
 	expect_refused(framed(content, size, 2), "byte 12: a binary trace of version 2; this program reads version 1");
 	expect_refused(framed(bomb, sizeof bomb, 1), "byte 16: the content of the frame is larger than 8 MiB");
-	expect_refused(framed(bomb, 100, 1), "byte 16: line 1, in the frame's content at byte 1, is no line of a trace");
-	expect_refused(framed(content, size - 1, 1), "byte 16: line 2, in the frame's content at byte 4, is no message");
+	expect_refused(framed(bomb, 100, 1),
+		       "byte 16: line 1, in the frame's content at byte 1, is no line of a trace");
+	expect_refused(framed(content, size - 1, 1),
+		       "byte 16: line 2, in the frame's content at byte 4, is no message");
 	expect_refused(framed(content + 3, size - 3, 1), "t:1:1: expected 'kvmtrace 1'");
 	/* two traces in one file */
 	twice.at = realloc(twice.at, twice.size + again.size);

@@ -190,8 +190,8 @@ static enum kvmp_item_status
 item_of(struct kvt_binary_writer *w, struct kvmp_item *item, const struct kvt_line *line)
 {
 	static const enum kvmp_item_type types[] = {
-		[KVT_BLANK] = KVMP_ITEM_BLANK,   [KVT_HEADER] = KVMP_ITEM_HEADER, [KVT_STORE] = KVMP_ITEM_STORE,
-		[KVT_OP] = KVMP_ITEM_OP,         [KVT_EXPECT] = KVMP_ITEM_EXPECT, [KVT_GAP] = KVMP_ITEM_GAP,
+		[KVT_BLANK] = KVMP_ITEM_BLANK, [KVT_HEADER] = KVMP_ITEM_HEADER, [KVT_STORE] = KVMP_ITEM_STORE,
+		[KVT_OP] = KVMP_ITEM_OP,       [KVT_EXPECT] = KVMP_ITEM_EXPECT, [KVT_GAP] = KVMP_ITEM_GAP,
 		[KVT_BASE] = KVMP_ITEM_BASE,
 	};
 
@@ -236,8 +236,8 @@ no_memory(void)
 struct kvt_binary_writer *
 kvt_binary_writer_new(FILE *to)
 {
-	static const uint8_t head[KVT_BINARY_HEAD] = { 0x50, 0x2a, 0x4d, 0x18,    8, 0, 0, 0,
-						       'k',  'v',  't',  'b',     VERSION, 0, 0, 0 };
+	static const uint8_t head[KVT_BINARY_HEAD] = { 0x50, 0x2a, 0x4d, 0x18, 8,       0, 0, 0,
+						       'k',  'v',  't',  'b',  VERSION, 0, 0, 0 };
 	struct kvt_binary_writer *w = calloc(1, sizeof *w);
 
 	if (w == NULL)
@@ -342,9 +342,8 @@ write_index(struct kvt_binary_writer *w)
 		put32(footer, lzma_crc32(index.data != NULL ? index.data + index.start : footer, size, 0));
 		put32(footer + 4, (uint32_t)size);
 		memcpy(footer + 8, "kvti", 4);
-		done = write_all(w, head, sizeof head) &&
-		       (size == 0 || write_all(w, index.data + index.start, size)) && write_all(w, footer, FOOTER) &&
-		       fflush(w->to) == 0;
+		done = write_all(w, head, sizeof head) && (size == 0 || write_all(w, index.data + index.start, size)) &&
+		       write_all(w, footer, FOOTER) && fflush(w->to) == 0;
 	} else {
 		no_memory();
 	}
@@ -510,8 +509,8 @@ line_outcome(struct kvt_binary *b, struct kvt_line *line)
 
 	if (item->has_recorded && !item->has_class && (line->kind == KVT_OP || item->present == 0))
 		return false;
-	if (line->kind == KVT_EXPECT && (item->has_class || item->name.at != NULL || item->cause.at != NULL ||
-					 item->has_detail))
+	if (line->kind == KVT_EXPECT &&
+	    (item->has_class || item->name.at != NULL || item->cause.at != NULL || item->has_detail))
 		return false;
 	line->recorded = item->has_class;
 	line->class = item->class;
@@ -545,7 +544,8 @@ static bool
 short_fits(const struct kvmp_item *item)
 {
 	return !item->is_short || (item->row->args_count == 0 && item->present == 1) ||
-	       (strcmp(item->row->name, "nodes") == 0 && item->present == 1 && item->op.arg[0] == item->row->args[0].value);
+	       (strcmp(item->row->name, "nodes") == 0 && item->present == 1 &&
+		item->op.arg[0] == item->row->args[0].value);
 }
 
 /* Is the text of a line an operation? */
@@ -574,9 +574,9 @@ static bool
 line_of(struct kvt_binary *b, struct kvt_line *line)
 {
 	static const enum kvt_kind kinds[] = {
-		[KVMP_ITEM_BLANK] = KVT_BLANK,   [KVMP_ITEM_HEADER] = KVT_HEADER, [KVMP_ITEM_STORE] = KVT_STORE,
-		[KVMP_ITEM_OP] = KVT_OP,         [KVMP_ITEM_EXPECT] = KVT_EXPECT, [KVMP_ITEM_GAP] = KVT_GAP,
-		[KVMP_ITEM_BASE] = KVT_BASE,     [KVMP_ITEM_TEXT] = KVT_BLANK,
+		[KVMP_ITEM_BLANK] = KVT_BLANK, [KVMP_ITEM_HEADER] = KVT_HEADER, [KVMP_ITEM_STORE] = KVT_STORE,
+		[KVMP_ITEM_OP] = KVT_OP,       [KVMP_ITEM_EXPECT] = KVT_EXPECT, [KVMP_ITEM_GAP] = KVT_GAP,
+		[KVMP_ITEM_BASE] = KVT_BASE,   [KVMP_ITEM_TEXT] = KVT_BLANK,
 	};
 	const struct kvmp_item *item = &b->item;
 
@@ -668,7 +668,8 @@ static enum kvt_binary_status
 cut_off(struct kvt_binary *b)
 {
 	snprintf(b->note, sizeof b->note,
-		 "cut off at byte %" PRIu64 ": the trace has no index and was read up to its last whole frame, line %" PRIu64
+		 "cut off at byte %" PRIu64
+		 ": the trace has no index and was read up to its last whole frame, line %" PRIu64
 		 ", operation %" PRIu64,
 		 b->offset + (uint64_t)(b->end - b->begin), b->lines, b->ops);
 	b->ended = true;
@@ -782,7 +783,8 @@ find_index(struct kvt_binary *b)
 	uint8_t *raw = malloc(CHUNK);
 
 	b->index = INDEX_MISSING;
-	if (b->source.seek == NULL || b->source.size < here || b->source.size < KVT_BINARY_HEAD + 8 + FOOTER || raw == NULL) {
+	if (b->source.seek == NULL || b->source.size < here || b->source.size < KVT_BINARY_HEAD + 8 + FOOTER ||
+	    raw == NULL) {
 		free(raw);
 		return;
 	}
@@ -947,8 +949,8 @@ kvt_binary_new(const struct kvt_binary_source *source, const void *head, char *e
 		return NULL;
 	}
 	if (version != VERSION) {
-		snprintf(error, error_size,
-			 "byte 12: a binary trace of version %u; this program reads version %u", version, VERSION);
+		snprintf(error, error_size, "byte 12: a binary trace of version %u; this program reads version %u",
+			 version, VERSION);
 		return NULL;
 	}
 	b = calloc(1, sizeof *b);
@@ -990,7 +992,8 @@ fail_item(struct kvt_binary *b, const char *what)
 {
 	char text[200];
 
-	snprintf(text, sizeof text, "line %" PRIu64 ", in the frame's content at byte %zu, is %s", b->lines, b->at, what);
+	snprintf(text, sizeof text, "line %" PRIu64 ", in the frame's content at byte %zu, is %s", b->lines, b->at,
+		 what);
 	return fail(b, b->frame_offset, text);
 }
 

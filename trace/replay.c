@@ -6,6 +6,7 @@
 #include "trace/value.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -14,7 +15,7 @@
 #define PROGRESS_NANOSECONDS UINT64_C(100000000)
 
 /* A run under way. */
-struct run {
+struct kvt_run {
 	struct kvt_replay *r;
 	const char *source;
 	struct kvt_input *in;
@@ -32,6 +33,8 @@ struct run {
 	uint64_t store_line;     /* 0 = none so far */
 	uint64_t number;         /* of the last operation in the trace */
 	uint64_t started, shown; /* nanoseconds */
+	struct kvt_line line;    /* the one at hand */
+	bool waiting;            /* it was read, and lies behind the last operation that was to run */
 	bool diverged;
 	bool output_failed;
 };
@@ -51,14 +54,14 @@ now(void)
 /* ---- Telling ---------------------------------------------------------------------- */
 
 static void
-flush_report(struct run *run)
+flush_report(struct kvt_run *run)
 {
 	fwrite(kvt_buffer_text(&run->text), 1, run->text.size, run->r->report);
 	kvt_buffer_reset(&run->text);
 }
 
 static void
-report_place(struct run *run, uint64_t line)
+report_place(struct kvt_run *run, uint64_t line)
 {
 	kvt_buffer_reset(&run->text);
 	kvt_putf(&run->text, "%s:%" PRIu64 ": ", run->source, line);
@@ -66,7 +69,7 @@ report_place(struct run *run, uint64_t line)
 
 /* The op as recorded, and below it with the actual ids where others stand for the recorded ones. */
 static void
-report_op(struct run *run, const struct kvt_line *line, const struct kvms_op *op)
+report_op(struct kvt_run *run, const struct kvt_line *line, const struct kvms_op *op)
 {
 	const char *word = line->kind == KVT_EXPECT ? "expect " : "";
 	struct kvt_buffer recorded = { 0 }, actual = { 0 };
@@ -81,7 +84,7 @@ report_op(struct run *run, const struct kvt_line *line, const struct kvms_op *op
 }
 
 static enum step
-diverge(struct run *run, const struct kvt_line *line, const struct kvms_op *op)
+diverge(struct kvt_run *run, const struct kvt_line *line, const struct kvms_op *op)
 {
 	struct kvt_statistics *s = &run->r->statistics;
 
@@ -116,7 +119,7 @@ diverge(struct run *run, const struct kvt_line *line, const struct kvms_op *op)
 
 /* The target did not do what it was asked to. */
 static enum step
-report_failure(struct run *run, const struct kvt_line *line, const struct kvms_op *op, enum kvt_status status)
+report_failure(struct kvt_run *run, const struct kvt_line *line, const struct kvms_op *op, enum kvt_status status)
 {
 	static const char *const words[] = {
 		[KVT_BROKEN] = "a law of the model broke: this is a defect of the model, not of the trace",
@@ -145,14 +148,14 @@ report_failure(struct run *run, const struct kvt_line *line, const struct kvms_o
 }
 
 static enum step
-report_sentence(struct run *run, const char *sentence, enum step step)
+report_sentence(struct kvt_run *run, const char *sentence, enum step step)
 {
 	fprintf(run->r->report, "%s\n", sentence);
 	return step;
 }
 
 static enum step
-no_memory(struct run *run)
+no_memory(struct kvt_run *run)
 {
 	return report_sentence(run, "no memory left", STOP_LOST);
 }
@@ -170,7 +173,7 @@ report_since(struct kvt_buffer *b, struct kvt_place since)
 static void
 report_stale(void *arg, const struct kvt_stale_warning *w)
 {
-	struct run *run = arg;
+	struct kvt_run *run = arg;
 	struct kvt_buffer b = { 0 };
 
 	run->r->statistics.stale++;
@@ -192,7 +195,7 @@ report_stale(void *arg, const struct kvt_stale_warning *w)
 
 /* Write what is in the text buffer as a line; behind a store line that waits for its store, keep it. */
 static void
-print_line(struct run *run)
+print_line(struct kvt_run *run)
 {
 	kvt_putc(&run->text, '\n');
 	if (run->store_line != 0 && run->r->target == NULL)
@@ -203,7 +206,7 @@ print_line(struct run *run)
 }
 
 static void
-print_store(struct run *run)
+print_store(struct kvt_run *run)
 {
 	const struct kvms_op *config = &run->config;
 
@@ -228,7 +231,7 @@ print_store(struct run *run)
 
 /* Keep the store line's configuration: the parser's memory is reused. */
 static enum step
-keep_config(struct run *run, const struct kvt_line *line)
+keep_config(struct kvt_run *run, const struct kvt_line *line)
 {
 	size_t words = 0;
 	uint64_t *to;
@@ -253,7 +256,7 @@ keep_config(struct run *run, const struct kvt_line *line)
 
 /* Make sure there is a store to run against. */
 static enum step
-open_store(struct run *run, uint64_t line, const struct kvt_base *base)
+open_store(struct kvt_run *run, uint64_t line, const struct kvt_base *base)
 {
 	struct kvms_refusal why = { .key = -1, .text = "" };
 
@@ -279,7 +282,7 @@ open_store(struct run *run, uint64_t line, const struct kvt_base *base)
 
 /* The state named by a base line, whose digest must be the line's. */
 static enum step
-run_base(struct run *run, const struct kvt_line *line)
+run_base(struct kvt_run *run, const struct kvt_line *line)
 {
 	struct kvt_base base = { .digest = line->digest };
 	enum kvt_status status;
@@ -313,7 +316,7 @@ run_base(struct run *run, const struct kvt_line *line)
 /* ---- Ops and requests -------------------------------------------------------------------------- */
 
 static bool
-fields_hold(const struct run *run, const struct kvt_line *line)
+fields_hold(const struct kvt_run *run, const struct kvt_line *line)
 {
 	for (size_t i = 0; i < line->fields_count; i++) {
 		struct kvt_field f = kvt_translated(line, &line->fields[i], &run->bindings);
@@ -325,7 +328,7 @@ fields_hold(const struct run *run, const struct kvt_line *line)
 }
 
 static enum step
-run_op(struct run *run, const struct kvt_line *line)
+run_op(struct kvt_run *run, const struct kvt_line *line)
 {
 	struct kvt_statistics *s = &run->r->statistics;
 	struct kvms_op op = line->op;
@@ -368,7 +371,7 @@ run_op(struct run *run, const struct kvt_line *line)
 }
 
 static enum step
-run_expect(struct run *run, const struct kvt_line *line)
+run_expect(struct kvt_run *run, const struct kvt_line *line)
 {
 	struct kvms_op op = line->op;
 	enum kvt_status status;
@@ -400,7 +403,7 @@ run_expect(struct run *run, const struct kvt_line *line)
 
 /* A line that is a comment alone, or nothing. */
 static enum step
-run_comment(struct run *run, const struct kvt_line *line)
+run_comment(struct kvt_run *run, const struct kvt_line *line)
 {
 	if (line->comment.at == NULL || run->r->comment == NULL)
 		return GO_ON;
@@ -415,7 +418,7 @@ run_comment(struct run *run, const struct kvt_line *line)
 
 /* Print a line that is kept as it is.  A store line is printed when there is a store. */
 static void
-keep_line(struct run *run, const struct kvt_line *line)
+keep_line(struct kvt_run *run, const struct kvt_line *line)
 {
 	if (run->r->print == NULL || line->kind == KVT_STORE)
 		return;
@@ -425,7 +428,7 @@ keep_line(struct run *run, const struct kvt_line *line)
 }
 
 static enum step
-run_line(struct run *run, const struct kvt_line *line)
+run_line(struct kvt_run *run, const struct kvt_line *line)
 {
 	enum step step;
 
@@ -448,7 +451,7 @@ run_line(struct run *run, const struct kvt_line *line)
 
 /* A line, after the store that it or a line before it asks for. */
 static enum step
-run_next(struct run *run, const struct kvt_line *line)
+run_next(struct kvt_run *run, const struct kvt_line *line)
 {
 	enum step step = GO_ON;
 
@@ -459,7 +462,7 @@ run_next(struct run *run, const struct kvt_line *line)
 }
 
 static void
-update_statistics(struct run *run)
+update_statistics(struct kvt_run *run)
 {
 	struct kvt_statistics *s = &run->r->statistics;
 
@@ -468,7 +471,7 @@ update_statistics(struct run *run)
 }
 
 static void
-show_progress(struct run *run)
+show_progress(struct kvt_run *run)
 {
 	if (run->r->progress == NULL || run->r->statistics.lines % CLOCK_LINES != 0)
 		return;
@@ -481,15 +484,22 @@ show_progress(struct run *run)
 
 /* All lines, then what only the end can tell. */
 static enum step
-run_lines(struct run *run)
+run_lines(struct kvt_run *run)
 {
 	enum step step = GO_ON;
-	enum kvt_read read = KVT_READ_END;
-	struct kvt_line line;
+	enum kvt_read read = KVT_READ_LINE;
 
-	while (step == GO_ON && (read = kvt_reader_next(run->reader, &line)) == KVT_READ_LINE) {
-		step = run_next(run, &line);
+	while (step == GO_ON &&
+	       (run->waiting || (read = kvt_reader_next(run->reader, &run->line)) == KVT_READ_LINE)) {
+		run->waiting = false;
+		step = run_next(run, &run->line);
 		show_progress(run);
+	}
+	if (step == STOP_BEHIND) {
+		/* it has not run: the next call begins with it */
+		run->waiting = true;
+		run->number--;
+		run->r->statistics.lines--;
 	}
 	if (step != GO_ON)
 		return step;
@@ -502,7 +512,7 @@ run_lines(struct run *run)
 }
 
 static enum kvt_result
-result_of(struct run *run, enum step step)
+result_of(struct kvt_run *run, enum step step)
 {
 	static const enum kvt_result results[] = {
 		[GO_ON] = KVT_PASSED,           [STOP_SYNTAX] = KVT_SYNTAX,     [STOP_LOST] = KVT_DISCONNECTED,
@@ -516,40 +526,77 @@ result_of(struct run *run, enum step step)
 	return results[step];
 }
 
-enum kvt_result
-kvt_replay(struct kvt_replay *r, struct kvt_input *in, const char *source)
+struct kvt_run *
+kvt_run_begin(struct kvt_replay *r, struct kvt_input *in, const char *source)
 {
-	struct run run = { .r = r, .source = source, .in = in };
-	enum kvt_result result;
+	struct kvt_run *run = calloc(1, sizeof *run);
 
 	r->target = NULL;
 	memset(&r->refusal, 0, sizeof r->refusal);
 	r->refusal.key = -1;
 	memset(&r->statistics, 0, sizeof r->statistics);
-	kvms_op_init(&run.config, kvms_store_row());
-	run.started = now();
-	run.reader = kvt_reader_new(in, source);
-	run.stale = kvt_stale_new();
-	result = result_of(&run, run.reader != NULL && run.stale != NULL ? run_lines(&run) : no_memory(&run));
-	if (run.stale != NULL && kvt_stale_overflowed(run.stale))
+	if (run == NULL)
+		return NULL;
+	run->r = r;
+	run->source = source;
+	run->in = in;
+	kvms_op_init(&run->config, kvms_store_row());
+	run->started = now();
+	run->reader = kvt_reader_new(in, source);
+	run->stale = kvt_stale_new();
+	if (run->reader == NULL || run->stale == NULL)
+		kvt_run_end(&run);
+	return run;
+}
+
+enum kvt_result
+kvt_run(struct kvt_run *run)
+{
+	return result_of(run, run_lines(run));
+}
+
+void
+kvt_run_end(struct kvt_run **end)
+{
+	struct kvt_run *run = *end;
+
+	*end = NULL;
+	if (run == NULL)
+		return;
+	kvt_reader_free(&run->reader);
+	kvt_bindings_free(&run->bindings);
+	kvms_outcome_free(&run->out);
+	kvt_stale_free(&run->stale);
+	kvt_words_free(&run->ids);
+	kvt_words_free(&run->config_lists);
+	kvt_buffer_free(&run->text);
+	kvt_buffer_free(&run->held);
+	kvt_buffer_free(&run->comment);
+	kvt_buffer_free(&run->tail);
+	free(run);
+}
+
+enum kvt_result
+kvt_replay(struct kvt_replay *r, struct kvt_input *in, const char *source)
+{
+	struct kvt_run *run = kvt_run_begin(r, in, source);
+	enum kvt_result result;
+
+	if (run == NULL) {
+		fputs("no memory left\n", r->report);
+		return KVT_DISCONNECTED;
+	}
+	result = kvt_run(run);
+	if (kvt_stale_overflowed(run->stale))
 		fprintf(r->report, "%s: warning: too many stale TLB entries; not all of them were watched\n", source);
-	if (r->print != NULL && (fflush(r->print) != 0 || run.output_failed)) {
+	if (r->print != NULL && (fflush(r->print) != 0 || run->output_failed)) {
 		fprintf(r->report, "%s: cannot write the output\n", source);
 		result = KVT_SYNTAX;
 	}
-	update_statistics(&run);
+	update_statistics(run);
 	if (r->progress != NULL)
 		r->progress(r->arg, &r->statistics);
-	kvt_reader_free(&run.reader);
-	kvt_bindings_free(&run.bindings);
-	kvms_outcome_free(&run.out);
-	kvt_stale_free(&run.stale);
-	kvt_words_free(&run.ids);
-	kvt_words_free(&run.config_lists);
-	kvt_buffer_free(&run.text);
-	kvt_buffer_free(&run.held);
-	kvt_buffer_free(&run.comment);
-	kvt_buffer_free(&run.tail);
+	kvt_run_end(&run);
 	return result;
 }
 

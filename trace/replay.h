@@ -149,6 +149,18 @@ struct kvt_replay {
  */
 enum kvt_result kvt_replay(struct kvt_replay *r, struct kvt_input *in, const char *source);
 
+/*
+ * The same piece by piece: each call of kvt_run() goes on up to the operation
+ * that "to" of "r", with "has_to", names by then.
+ *
+ * => kvt_run_begin(): NULL: no memory.  "r", "in" and "source" must outlive the run
+ * => kvt_run(): KVT_PASSED or KVT_DIVERGED: it may go on
+ */
+struct kvt_run; /* opaque */
+struct kvt_run *kvt_run_begin(struct kvt_replay *r, struct kvt_input *in, const char *source);
+enum kvt_result kvt_run(struct kvt_run *run);
+void kvt_run_end(struct kvt_run **run);
+
 /* The statistics as text, several lines: ops, rate, outcomes by class, expect lines, divergences. */
 void kvt_print_statistics(struct kvt_buffer *b, const struct kvt_statistics *s);
 void kvt_json_statistics(struct kvt_buffer *b, const struct kvt_statistics *s);
