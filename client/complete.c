@@ -77,7 +77,7 @@ static void
 complete_options(struct completing *c, const struct kvmctl_command *command, const struct kvms_row *row,
 		 bool is_request)
 {
-	uint64_t taken = command != NULL ? command->options : row != NULL ? kvmctl_row_options(is_request) : 0;
+	kvmctl_options taken = command != NULL ? command->options : row != NULL ? kvmctl_row_options(is_request) : 0;
 	char name[80];
 
 	for (unsigned i = 0; i < OPTION_COUNT; i++) {

@@ -48,20 +48,22 @@ open_store(void *arg, const struct kvms_op *config, const struct kvt_base *base,
 }
 
 static bool
-on_step(void *arg, struct kvt_target *target, const struct kvms_op *op, const struct kvms_outcome *out,
-	struct kvt_place place)
+on_step(void *arg, struct kvt_target *target, const struct kvt_line *line, const struct kvms_op *op,
+	const struct kvms_outcome *out, uint64_t number)
 {
 	struct shell *sh = arg;
 
 	(void)target;
-	sh->at = place.step;
+	if (line->kind != KVT_OP)
+		return true;
+	sh->at = number;
 	if (!sh->show)
 		return true;
 	kvt_buffer_reset(&sh->text);
 	kvt_print_op(&sh->text, kvms_op_row(op->code), op);
 	kvt_puts(&sh->text, " -> ");
 	kvt_print_outcome(&sh->text, kvms_op_row(op->code), out);
-	printf("%" PRIu64 ": %s\n", place.step, kvt_buffer_text(&sh->text));
+	printf("%" PRIu64 ": %s\n", number, kvt_buffer_text(&sh->text));
 	return true;
 }
 

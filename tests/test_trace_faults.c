@@ -189,7 +189,7 @@ record(void *arg, const char *text, size_t size, struct kvt_buffer *recorded)
 {
 	struct hunt *h = arg;
 	struct kvt_script script = { 0 };
-	struct kvt_run run = { .lenient = true };
+	struct kvt_trial run = { .lenient = true };
 	struct kvmp_arena arena;
 	char error[200];
 	struct kvt_input *in = kvt_input_memory("candidate", text, size, error, sizeof error);
@@ -197,7 +197,7 @@ record(void *arg, const char *text, size_t size, struct kvt_buffer *recorded)
 	kvmp_arena_init(&arena, (size_t)1 << 30);
 	cr_assert(kvt_script_load(&script, &arena, in, stderr));
 	kvms_fault = h->fault;
-	(void)kvt_run(&run, &script);
+	(void)kvt_script_run(&run, &script);
 	cr_assert(kvt_script_print(recorded, &run.ran, NULL, KVMS_CHECK_OFF, 1));
 	kvms_fault = 0;
 	kvt_input_close(&in);

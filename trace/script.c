@@ -306,14 +306,14 @@ area_of(const struct kvms_row *row, const struct kvms_op *op)
 }
 
 static uint64_t
-shift_of(const struct kvt_run *r, uint64_t area)
+shift_of(const struct kvt_trial *r, uint64_t area)
 {
 	return area < r->shifts.capacity[KVMS_ID_AREA] ? r->shifts.at[KVMS_ID_AREA][area] : 0;
 }
 
 /* Addresses in an area that lies elsewhere in this run. */
 static void
-shift_addresses(const struct kvt_run *r, const struct kvms_row *row, struct kvms_op *op)
+shift_addresses(const struct kvt_trial *r, const struct kvms_row *row, struct kvms_op *op)
 {
 	uint64_t shift = shift_of(r, area_of(row, op));
 
@@ -324,7 +324,7 @@ shift_addresses(const struct kvt_run *r, const struct kvms_row *row, struct kvms
 
 /* Addresses of frames that lie elsewhere in this run. */
 static void
-move_addresses(const struct kvt_run *r, const struct kvms_row *row, struct kvms_op *op)
+move_addresses(const struct kvt_trial *r, const struct kvms_row *row, struct kvms_op *op)
 {
 	for (unsigned i = 0; r->moved_count > 0 && i < row->args_count; i++) {
 		uint64_t page = op->arg[i] & ~(uint64_t)(KVMS_PAGE_SIZE - 1);
@@ -341,7 +341,7 @@ move_addresses(const struct kvt_run *r, const struct kvms_row *row, struct kvms_
 
 /* The operation with the ids of this run, its payload in r->list.  False: it names what is missing. */
 static bool
-translate(struct kvt_run *r, const struct kvms_row *row, struct kvms_op *op)
+translate(struct kvt_trial *r, const struct kvms_row *row, struct kvms_op *op)
 {
 	size_t words = kvt_payload_words(row, op), at = 0;
 	const uint64_t *from = op->list;
@@ -375,7 +375,7 @@ translate(struct kvt_run *r, const struct kvms_row *row, struct kvms_op *op)
 
 /* How far an area lies from where it lay; the parts of one lie as far. */
 static bool
-bind_shift(struct kvt_run *r, const struct kvt_step *step, uint64_t area, uint64_t start)
+bind_shift(struct kvt_trial *r, const struct kvt_step *step, uint64_t area, uint64_t start)
 {
 	uint64_t shift =
 	    start != 0 && step->start != 0 ? start - step->start : shift_of(r, area_of(step->row, &step->op));
@@ -385,7 +385,7 @@ bind_shift(struct kvt_run *r, const struct kvt_step *step, uint64_t area, uint64
 
 /* What the step made in this run stands for what it made in the script. */
 static bool
-bind_created(struct kvt_run *r, const struct kvt_step *step, struct kvt_step *now, bool ran)
+bind_created(struct kvt_trial *r, const struct kvt_step *step, struct kvt_step *now, bool ran)
 {
 	unsigned n = 0;
 
@@ -412,7 +412,7 @@ bind_created(struct kvt_run *r, const struct kvt_step *step, struct kvt_step *no
 /* ---- Running ------------------------------------------------------------------------------- */
 
 void
-kvt_run_free(struct kvt_run *r)
+kvt_run_free(struct kvt_trial *r)
 {
 	kvms_free(&r->store);
 	kvt_script_free(&r->ran);
@@ -423,7 +423,7 @@ kvt_run_free(struct kvt_run *r)
 }
 
 static bool
-run_begin(struct kvt_run *r, const struct kvt_script *script)
+run_begin(struct kvt_trial *r, const struct kvt_script *script)
 {
 	struct kvms_refusal why;
 
@@ -441,7 +441,7 @@ run_begin(struct kvt_run *r, const struct kvt_script *script)
 }
 
 static enum kvms_status
-run_step(struct kvt_run *r, const struct kvt_step *step, const struct kvms_op *op)
+run_step(struct kvt_trial *r, const struct kvt_step *step, const struct kvms_op *op)
 {
 	return step->is_request ? kvms_inspect(r->store, op, &r->out) : kvms_apply(r->store, op, &r->out);
 }
@@ -457,7 +457,7 @@ told(const struct kvt_step *step, const struct kvms_outcome *out, const char *na
 
 /* A frame that lies elsewhere in this run takes along what names its address from here on. */
 static void
-note_frame(struct kvt_run *r, const struct kvt_step *step, struct kvt_step *now)
+note_frame(struct kvt_trial *r, const struct kvt_step *step, struct kvt_step *now)
 {
 	int i = step->is_request ? -1 : kvms_result_index(step->row, "paddr");
 
@@ -472,7 +472,7 @@ note_frame(struct kvt_run *r, const struct kvt_step *step, struct kvt_step *now)
 
 /* One step, unless it is left out; what it made is bound in any case. */
 static enum kvt_end
-run_one(struct kvt_run *r, const struct kvt_script *script, size_t i, bool dropped)
+run_one(struct kvt_trial *r, const struct kvt_script *script, size_t i, bool dropped)
 {
 	const struct kvt_step *step = &script->at[i];
 	struct kvt_step now = *step;
@@ -502,7 +502,7 @@ run_one(struct kvt_run *r, const struct kvt_script *script, size_t i, bool dropp
 }
 
 enum kvt_end
-kvt_run(struct kvt_run *r, const struct kvt_script *script)
+kvt_script_run(struct kvt_trial *r, const struct kvt_script *script)
 {
 	if (!run_begin(r, script))
 		return KVT_END_NOMEM;

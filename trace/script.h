@@ -113,7 +113,7 @@ enum kvt_end {
 };
 
 /* Zero-initialise; kvt_run_free() ends it. */
-struct kvt_run {
+struct kvt_trial {
 	/* given */
 	enum kvms_check check;
 	uint64_t check_every;
@@ -123,7 +123,7 @@ struct kvt_run {
 	bool lenient;              /* what names something that has not been made runs too, with that id as it is */
 	void *arg;
 	/* Called after each step that ran, with r->out; "now" is the step as it ran.  False: enough.  May be NULL. */
-	bool (*each)(void *arg, struct kvt_run *r, const struct kvt_step *step, struct kvt_step *now);
+	bool (*each)(void *arg, struct kvt_trial *r, const struct kvt_step *step, struct kvt_step *now);
 
 	/* found */
 	struct kvt_script ran;   /* the steps that ran, with the ids of this run */
@@ -141,8 +141,8 @@ struct kvt_run {
 	unsigned moved_count;
 };
 
-enum kvt_end kvt_run(struct kvt_run *r, const struct kvt_script *script);
-void kvt_run_free(struct kvt_run *r);
+enum kvt_end kvt_script_run(struct kvt_trial *r, const struct kvt_script *script);
+void kvt_run_free(struct kvt_trial *r);
 
 /*
  * Print a script as a canonical trace, each step with the outcome it has; one

@@ -33,7 +33,7 @@ struct signature {
 struct shrink {
 	struct kvt_shrink *k;
 	struct kvt_script now;     /* the shortest that fails */
-	struct kvt_run run, other; /* of candidates; of what a recorder gave */
+	struct kvt_trial run, other; /* of candidates; of what a recorder gave */
 	struct signature sig;
 	struct kvmp_arena arena, recorded[2]; /* lines of the trace; of the recorder: those of "now", and the next */
 	unsigned char *drop, *must;
@@ -230,7 +230,7 @@ struct comparing {
 };
 
 static bool
-compare_step(void *arg, struct kvt_run *r, const struct kvt_step *step, struct kvt_step *now)
+compare_step(void *arg, struct kvt_trial *r, const struct kvt_step *step, struct kvt_step *now)
 {
 	struct comparing *c = arg;
 	struct difference d;
@@ -269,7 +269,7 @@ take_created(struct kvt_script *script)
 
 /* Run a trace as it was read, and find where it differs from what was recorded. */
 static enum kvt_end
-run_recorded(struct kvt_run *r, struct kvt_script *script, struct comparing *c)
+run_recorded(struct kvt_trial *r, struct kvt_script *script, struct comparing *c)
 {
 	take_created(script);
 	r->check = c->s->k->check;
@@ -277,7 +277,7 @@ run_recorded(struct kvt_run *r, struct kvt_script *script, struct comparing *c)
 	r->lenient = true;
 	r->arg = c;
 	r->each = compare_step;
-	return kvt_run(r, script);
+	return kvt_script_run(r, script);
 }
 
 /* Print the candidate into s->text. */
@@ -458,7 +458,7 @@ fails(struct shrink *s, const struct kvt_script *script, const unsigned char *dr
 		return false;
 	s->run.drop = drop;
 	s->run.must = drop == s->drop && s->last_fails ? s->must : NULL;
-	end = kvt_run(&s->run, script);
+	end = kvt_script_run(&s->run, script);
 	s->k->done.tries++;
 	if (s->k->progress != NULL)
 		s->k->progress(s->k->arg, &s->k->done);
