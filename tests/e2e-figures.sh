@@ -63,13 +63,19 @@ $2"
 }
 
 run 0 trace import --from linux-ftrace "$recording" -o linux.kvt
+# operations in it, areas it leaves, and an operation to leave out
+ops=$(grep -Evc '^(#|kvmtrace |store |expect |gap|$)' linux.kvt)
+run 0 --embedded --json replay linux.kvt
+areas=$(sed 's/.*"areas":\([0-9]*\).*/\1/' out)
+line=$(awk '$1 == "kvirt_reserve_at" && ++n == 50 { print NR }' linux.kvt)
+checks=$((checks + 1))
+[ "$ops" -gt 50000 ] && [ "$areas" -gt 100 ] && [ "$line" -gt 50 ] || failure "$ops operations, $areas areas, line $line"
 
 # --- stat --------------------------------------------------------------------------------
 
 run 0 trace stat linux.kvt
-says out "79,344 in "
-says out "  kvirt_reserve_at                                  3501        3501         0"
-says out "  290 nodes, 1.1 MiB; by level 4: 1, 3: 256, 2: 3, 1: 30"
+says out "  kvirt_reserve_at                                  $(grep -c '^kvirt_reserve_at ' linux.kvt)"
+says out "; by level 4: 1, 3: 256, 2: "
 narrow out
 run 0 trace stat linux.kvt --leaks
 says out "still held"
@@ -78,24 +84,27 @@ narrow out
 run 0 --json trace stat linux.kvt --leaks
 mv out stat.json
 json stat.json "
-assert d['statistics']['ops'] == 79344
-assert sum(o['steps'] for o in d['operations']) == 79344
-assert d['end']['census']['areas'] == 346
-assert d['most']['areas']['count'] == 701
-assert d['areas']['made'] - d['areas']['ended'] == 346
+assert d['statistics']['ops'] == $ops
+assert sum(o['steps'] for o in d['operations']) == $ops
+assert d['end']['census']['areas'] == $areas
+assert d['most']['areas']['count'] > $areas
+assert d['areas']['made'] - d['areas']['ended'] == $areas
 assert sum(h['count'] for h in d['areas']['pages']) == d['areas']['made']
 assert sum(h['count'] for h in d['areas']['lived_steps']) == d['areas']['ended']
 assert sum(d['nodes'].values()) == d['end']['census']['pagetable']
 assert 12 <= len(d['samples']) < 24
-assert sum(l['objects'] for l in d['leaks'] if l['kind'] == 'area') == 346
+assert sum(l['objects'] for l in d['leaks'] if l['kind'] == 'area') == $areas
 assert sum(l['frames'] for l in d['leaks']) == d['end']['census']['frame']"
 run 0 trace stat linux.kvt --leaks=folded
-says out "modprobe;kvirt_reserve_at;area 1589"
+says out "modprobe;kvirt_reserve_at;area "
+mv out folded
+run 0 --embedded --quiet --keep linux.db replay linux.kvt
+run 0 --embedded=linux.db census
 checks=$((checks + 1))
-[ "$(awk '{ sum += $NF } END { print sum }' out)" -eq 6624 ] || failure "the folded stacks do not add up"
+grep -q " frame=$(awk '{ sum += $NF } END { print sum }' folded) " out || failure "the folded stacks do not add up"
 run 0 trace stat linux.kvt --csv --every 10000
 checks=$((checks + 1))
-[ "$(wc -l < out)" -eq 9 ] || failure "not a head, seven samples and the end"
+[ "$(wc -l < out)" -eq $((2 + ops / 10000)) ] || failure "not a head, a sample for each 10000 and the end"
 run 0 trace stat linux.kvt --every 10000 -o sampled
 says sampled "over time"
 run 2 trace stat linux.kvt --leaks=tree
@@ -105,13 +114,13 @@ run 2 trace stat linux.kvt --every x
 # --- policy --------------------------------------------------------------------------------
 
 run 0 trace policy linux.kvt
-says out "1980 allocated; 1980 had an address of their own, placed anew"
+says out " had an address of their own, placed anew"
 narrow out
 run 0 --json trace policy linux.kvt --fixed --alloc first-fit-top,best-fit,first-fit-top
 mv out policy.json
 json policy.json "
 assert [p['policy'] for p in d['policies']] == ['first-fit-top', 'best-fit']
-for p in d['policies']: assert p['moved'] == p['failed'] == 0 and p['allocated'] == 1980"
+for p in d['policies']: assert p['moved'] == p['failed'] == 0 and p['allocated'] == d['areas'] > 1000"
 run 0 trace policy linux.kvt --alloc lowest --csv --every 20000
 says out "20000,first-fit-bottom,"
 run 2 trace policy linux.kvt --alloc first-fit
@@ -132,15 +141,15 @@ mv out coverage.json
 json coverage.json "
 cells = [c for o in d['by_operation'] for c in o['outcomes']]
 assert len(cells) == d['outcomes']['of']
-assert sum(c['steps'] > 0 for c in cells) == d['outcomes']['reached'] == 9
-assert sum(c['steps'] for c in cells) == d['steps'] == 79344
+assert sum(c['steps'] > 0 for c in cells) == d['outcomes']['reached'] >= 9
+assert sum(c['steps'] for c in cells) == d['steps'] == $ops
 assert 'area.disjoint' not in d['laws_untested'] and 'list.size' in d['laws_untested']"
 run 2 trace coverage linux.kvt --fail-under 101
 
 # --- export -----------------------------------------------------------------------------------------
 
 run 0 trace export linux.kvt --chrome -o chrome.json
-says err "79344 operations written"
+says err "$ops operations written"
 json chrome.json "
 names, open_, ops = {}, {}, 0
 for e in d['traceEvents']:
@@ -156,7 +165,7 @@ for e in d['traceEvents']:
     if e['ph'] == 'i': assert e['s'] == 't'
     if e['ph'] == 'C': assert all(type(v) is int for v in e['args'].values())
     ops += e['ph'] in 'iX'
-assert not open_ and ops == 79344
+assert not open_ and ops == $ops
 assert names['thread_name', 1, 1] == 'CPU 0'"
 run 0 trace export linux.kvt --itf --from 1000 --to 1019 -o itf.json
 json itf.json "
@@ -181,7 +190,7 @@ import csv
 rows = list(csv.DictReader(open('table.csv', newline=''), strict=True))
 assert len(rows) == 5000 and rows[4999]['step'] == '5000'
 assert not any(None in r or None in r.values() for r in rows)
-assert rows[0]['src'] == 'older than the trace: pcpu_get_vm_areas' and rows[0]['area'] == '1'"
+assert any(r['src'].startswith('older than the trace: ') and r['area'] == '1' for r in rows)"
 run 2 trace export linux.kvt
 run 2 trace export linux.kvt --csv --itf
 run 2 trace export linux.kvt --csv --from 5 --to 4
@@ -190,19 +199,21 @@ run 2 trace export linux.kvt --csv --from 5 --to 4
 
 run 0 trace diff linux.kvt linux.kvt
 says out "both end in the same state"
-sed -e '100d' -e '5000s/area_size=0x[0-9a-f]*/area_size=0x123000/' linux.kvt > other.kvt
+sed "${line}d" linux.kvt > other.kvt
 run 4 trace diff linux.kvt other.kvt
-says out "linux.kvt:100 (step 97): only in the first"
-says out "kvirt_reserve_at start=0xffffc90000638000"
+says out "linux.kvt:$line (step "
+says out ": only in the first"
+says out "  - kvirt_reserve_at start="
 run 4 --json trace diff linux.kvt other.kvt
 mv out diff.json
 json diff.json "
-assert d['ops'] == [79344, 79343] and d['only'] == [1, 0]
-assert d['differences'][0]['first']['line'] == 100 and d['differences'][0]['second'] is None
+assert d['ops'] == [$ops, $ops - 1] and d['only'] == [1, 0]
+assert d['differences'][0]['first']['line'] == $line and d['differences'][0]['second'] is None
 assert not d['state']['same'] and d['state']['areas']"
 printf 'kvmtrace 1\nframe_alloc -> ok frame=1\nframe_drop frame=1 -> ok last=true\n' > short.kvt
 checks=$((checks + 1))
-"$kvmctl" --quiet trace diff - short.kvt < short.kvt > out 2> err || failure "trace diff - FILE"
+cp short.kvt copy.kvt
+"$kvmctl" --quiet trace diff - copy.kvt < short.kvt > out 2> err || failure "trace diff - FILE"
 run 2 trace diff - -
 run 2 trace diff short.kvt
 
