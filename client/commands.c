@@ -259,7 +259,7 @@ static const struct kvmctl_command commands[] = {
 	  "was free, and what a search costs: blocks that a scan looks at, and nodes of balanced trees.\n"
 	  "Areas whose address the trace asks for are placed like all others; --fixed leaves them where they are.\n"
 	  "\tkvmctl trace policy recording.kvt\n"
-	  "\tkvmctl trace policy recording.kvt --alloc first-fit-top,best-fit --csv --every 100\n",
+	  "\tkvmctl trace policy recording.kvt --alloc first-fit-top,best-fit --csv\n",
 	  OPT(output) | OPT(csv) | OPT(every) | OPT(alloc) | OPT(fixed), 1, 1, kvmctl_trace_policy },
 	{ "trace coverage", "FILE...", "which outcomes and laws traces reach",
 	  "Runs each trace on a store of its own and tells, of all together: which outcomes each operation gave of those "
@@ -296,6 +296,7 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl trace record -o session.kvtb\n"
 	  "\tkvmctl trace record --live -o live.kvtb\n"
 	  "\tkvmctl --state-dir state trace record --from 100 --to 200 -o piece.kvt\n",
+	  "\tkvmctl --state-dir /var/lib/kvmstore trace record --from 1000 -o piece.kvt\n",
 	  HISTORY_OPTIONS | OPT(output) | OPT(binary) | OPT(from) | OPT(to) | OPT(live), 0, 0, kvmctl_trace_record },
 	{ "trace convert", "FROM TO", "a trace as text, or in the binary form",
 	  "TO is binary if its name ends in .kvtb or with --binary, else text in canonical form; FROM is what its first bytes "
