@@ -296,7 +296,6 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl trace record -o session.kvtb\n"
 	  "\tkvmctl trace record --live -o live.kvtb\n"
 	  "\tkvmctl --state-dir state trace record --from 100 --to 200 -o piece.kvt\n",
-	  "\tkvmctl --state-dir /var/lib/kvmstore trace record --from 1000 -o piece.kvt\n",
 	  HISTORY_OPTIONS | OPT(output) | OPT(binary) | OPT(from) | OPT(to) | OPT(live), 0, 0, kvmctl_trace_record },
 	{ "trace convert", "FROM TO", "a trace as text, or in the binary form",
 	  "TO is binary if its name ends in .kvtb or with --binary, else text in canonical form; FROM is what its first bytes "
