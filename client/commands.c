@@ -214,17 +214,10 @@ static const struct kvmctl_command commands[] = {
 	  "The store is found as with \"dump-memory\"; --table names an address space instead of the kernel's table.\n"
 	  "\tkvmctl --embedded=guest.db mappings -o guest.csv\n",
 	  HISTORY_OPTIONS | OPT(table) | OPT(step) | OPT(output), 0, 0, kvmctl_mappings },
-	{ "trace import", "FOLDER|FILE", "make a trace of a real kernel's recording",
-	  "Reads a recording made with Linux's function tracer: the text of its trace buffer, or a folder with "
-	  "trace.txt, snap-0/vmallocinfo and mappings.0.csv, each possibly compressed with xz.  What became of every "
-	  "event is reported on standard error, and where the recording contradicts itself; --strict stops there.\n"
-	  "\tkvmctl trace import --from linux-ftrace recording/ -o recording.kvt\n",
-	  OPT(output) | OPT(from) | OPT(areas_before) | OPT(mappings_before) | OPT(memory) | OPT(strict), 1, 1,
-	  kvmctl_trace_import },
 	{ "trace import", "FOLDER|FILE", "make a trace of a real system's recording",
 	  "Reads a recording made with Linux's function tracer: the text of its trace buffer, or a folder with "
 	  "trace.txt, snap-0/vmallocinfo and mappings.0.csv, each possibly compressed with xz.  What became of every "
-	  "event is reported on standard error.\n"
+	  "event is reported on standard error, and where the recording contradicts itself; --strict stops there.\n"
 	  "\tkvmctl trace import --from linux-ftrace recording/ -o recording.kvt\n"
 	  "--from strace takes the text of \"strace -f -ttt\" instead: what processes do to their address spaces.  "
 	  "--mappings-before is /proc/PID/maps of the first of them then.  --strict stops at the first contradiction, and "

@@ -152,6 +152,20 @@ Test(help, a_gap_names_outcomes_and_operations_that_exist)
 		}
 }
 
+Test(help, every_command_and_every_option_has_a_name_of_its_own)
+{
+	for (unsigned i = 0; kvmctl_command_row(i) != NULL; i++)
+		for (unsigned k = 0; k < i; k++)
+			cr_assert_str_neq(kvmctl_command_row(i)->name, kvmctl_command_row(k)->name);
+	for (unsigned i = 0; i < OPTION_COUNT; i++)
+		for (unsigned k = 0; k < i; k++) {
+			const struct kvmctl_option_row *one = kvmctl_option_row(i), *other = kvmctl_option_row(k);
+
+			cr_assert_str_neq(one->name, other->name);
+			cr_assert(one->letter == 0 || one->letter != other->letter, "-%c", one->letter);
+		}
+}
+
 Test(help, requests_tell_how_they_refuse)
 {
 	const struct kvms_row *frame = kvms_request_find("frame"), *walk = kvms_request_find("walk");

@@ -201,7 +201,7 @@ record(void *arg, const char *text, size_t size, struct kvt_buffer *recorded)
 	cr_assert(kvt_script_print(recorded, &run.ran, NULL, KVMS_CHECK_OFF, 1));
 	kvms_fault = 0;
 	kvt_input_close(&in);
-	kvt_run_free(&run);
+	kvt_trial_free(&run);
 	kvt_script_free(&script);
 	kvmp_arena_free(&arena);
 	return true;

@@ -412,7 +412,7 @@ bind_created(struct kvt_trial *r, const struct kvt_step *step, struct kvt_step *
 /* ---- Running ------------------------------------------------------------------------------- */
 
 void
-kvt_run_free(struct kvt_trial *r)
+kvt_trial_free(struct kvt_trial *r)
 {
 	kvms_free(&r->store);
 	kvt_script_free(&r->ran);

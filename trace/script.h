@@ -112,7 +112,7 @@ enum kvt_end {
 	KVT_END_NOMEM   /* no store, or no memory */
 };
 
-/* Zero-initialise; kvt_run_free() ends it. */
+/* Zero-initialise; kvt_trial_free() ends it. */
 struct kvt_trial {
 	/* given */
 	enum kvms_check check;
@@ -142,7 +142,7 @@ struct kvt_trial {
 };
 
 enum kvt_end kvt_script_run(struct kvt_trial *r, const struct kvt_script *script);
-void kvt_run_free(struct kvt_trial *r);
+void kvt_trial_free(struct kvt_trial *r);
 
 /*
  * Print a script as a canonical trace, each step with the outcome it has; one

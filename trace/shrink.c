@@ -792,8 +792,8 @@ kvt_shrink(struct kvt_shrink *k, struct kvt_input *in, FILE *out)
 		result = shrink(&s, &trace, out);
 	kvt_script_free(&trace);
 	kvt_script_free(&s.now);
-	kvt_run_free(&s.run);
-	kvt_run_free(&s.other);
+	kvt_trial_free(&s.run);
+	kvt_trial_free(&s.other);
 	kvms_outcome_free(&s.sig.model);
 	kvmp_arena_free(&s.arena);
 	kvmp_arena_free(&s.recorded[0]);
