@@ -171,8 +171,9 @@ static const struct kvmctl_command commands[] = {
 	  HISTORY_OPTIONS | OPT(sqlite) | OPT(as) | OPT(table) | OPT(step) | OPT(force), 0, 1, kvmctl_export },
 	{ "compare", "FILE", "a store's mappings against a listing of a real system",
 	  "--from says what FILE is: qemu-tlb, qemu-mem, vmallocinfo, maps, pagemap, leaves; it may be compressed with xz, "
-	  "- is standard input.  Addresses of the table's half of the address space count, or those of --range; --table "
-	  "chooses the table.  vmallocinfo is compared with the areas.\n"
+	  "- is standard input.  Addresses of the table's half of the address space count, of an adopted image those of both "
+	  "halves (of the lower one, if FILE lists a process), or those of --range; --table chooses the table.  vmallocinfo "
+	  "is compared with the areas.\n"
 	  "Tells what is missing in the store (-), what only the store has (+), and what is different (~), neighbours "
 	  "that are alike as one range, then the counts.  What a listing does not tell is not compared.  Exit status 4 "
 	  "if there is a difference.\n"

@@ -240,18 +240,31 @@ add_range(struct comparing *c, uint64_t start, uint64_t end)
 	return KVMCTL_OK;
 }
 
+/* The tables of an adopted image have both halves; a process lists its own. */
+static enum kvmctl_status
+range_of_image(struct comparing *c, const struct kvmctl_session *s)
+{
+	bool is_user = c->form == KVT_MAPS || c->form == KVT_PAGEMAP;
+	enum kvmctl_status status = KVMCTL_OK;
+
+	if (s->connection == NULL && kvms_adopted(kvt_target_store(s->target)) != NULL)
+		status = add_range(c, 0, is_user ? HALF : 0);
+	return status;
+}
+
 /* --range: START..END, an END of 0 being the end of all addresses; a half or both; or the ranges of areas. */
 static enum kvmctl_status
-read_range(struct comparing *c, struct kvt_target *t)
+read_range(struct comparing *c, const struct kvmctl_session *s)
 {
 	const char *word = c->k->option[OPTION_range], *dots;
 	enum kvmctl_status status = KVMCTL_OK;
+	struct kvt_target *t = s->target;
 	const struct kvms_op *config;
 	uint64_t start, end, count;
 
-	if (word == NULL)
-		return KVMCTL_OK;
-	if (strcmp(word, "user") == 0) {
+	if (word == NULL) {
+		status = range_of_image(c, s);
+	} else if (strcmp(word, "user") == 0) {
 		status = add_range(c, 0, HALF);
 	} else if (strcmp(word, "kernel") == 0) {
 		status = add_range(c, HALF, 0);
@@ -274,7 +287,8 @@ read_range(struct comparing *c, struct kvt_target *t)
 			return bad_range(word);
 		status = add_range(c, start, end);
 	}
-	c->how.ranges = c->ranges.at;
+	if (c->ranges.size > 0)
+		c->how.ranges = c->ranges.at;
 	c->how.ranges_count = c->ranges.size / 2;
 	return status;
 }
@@ -348,7 +362,7 @@ run(struct comparing *c, struct kvmctl_session *s, struct kvt_items *listing)
 {
 	struct kvt_matched matched;
 
-	enum kvmctl_status status = read_range(c, s->target);
+	enum kvmctl_status status = read_range(c, s);
 	if (status == KVMCTL_OK)
 		status = check_table(c, s);
 	if (status != KVMCTL_OK)

@@ -102,6 +102,18 @@ ctl 0 --json diff "$top/data/linux-6.12-x86_64-4level/ptpages.0.bin.xz" r.db
 says '"mappings":\[{"change":'
 ctl 2 diff r.db last
 
+# the emulator's own lists of the same moment, and what the kernel says of a process: four of its
+# pages it calls present that the hardware does not (PROT_NONE)
+listings=$top/tests/listings
+ctl 0 --embedded=r.db compare --from qemu-tlb "$listings/linux-x86_64-qemu-tlb.txt.xz"
+says '^pages listed=219988 in_store=219988 agree=219988 missing=0 extra=0 different=0'
+ctl 0 --embedded=r.db compare --from qemu-mem "$listings/linux-x86_64-qemu-mem.txt.xz"
+ctl 4 --embedded=r.db compare --from pagemap "$listings/linux-x86_64-pagemap.txt.xz"
+says ' missing=4 extra=0 different=0 '
+ctl 0 adopt "$top/data/linux-6.12-riscv64-sv48/ptpages.1.bin.xz" -o rv.db
+ctl 0 --embedded=rv.db compare --from qemu-mem "$listings/linux-riscv64-qemu-mem.txt.xz"
+says '^pages listed=225241 in_store=225241 agree=225241 '
+
 # --- our own, out and back ------------------------------------------------------------------
 
 make_store() {
