@@ -2,7 +2,7 @@
 
 #include "config.h"
 
-#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,8 +139,11 @@ edit_begin(void)
 static char *
 read_edited(const char *prompt, bool *too_long)
 {
+	/* at the prompt an interrupt must not leave the terminal as the editor has it */
+	void (*interrupted)(int) = signal(SIGINT, SIG_IGN);
 	char *text = readline(prompt);
 
+	signal(SIGINT, interrupted);
 	if (text == NULL)
 		return NULL;
 	*too_long = strlen(text) > KVMCTL_LINE_MAX;

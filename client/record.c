@@ -201,6 +201,11 @@ follow(struct recording *r, uint64_t to)
 		r->h = (struct kvmctl_history){ .k = NULL };
 		status = kvmctl_history_open(r->k, &r->h);
 		r->h.progress = false;
+		if (status == KVMCTL_OK && r->h.is.latest < r->last) {
+			kvmctl_complain("the trace ends here: store \"%s\" has begun anew, its last step is %" PRIu64,
+					r->h.store, r->h.is.latest);
+			r->ended = true;
+		}
 		if (status == KVMCTL_OK && r->h.is.has_journal && r->h.is.last > r->last)
 			status = put_steps(r, r->last + 1, r->h.is.last < to ? r->h.is.last : to);
 		if (status == KVMCTL_OK && r->last > before)

@@ -84,7 +84,15 @@ kvmctl_tracefile_text(struct kvmctl_tracefile *t, const char *text, size_t size)
 enum kvmctl_status
 kvmctl_tracefile_flush(struct kvmctl_tracefile *t)
 {
-	return (t->binary != NULL ? kvt_binary_flush(t->binary) : fflush(t->file) == 0) ? KVMCTL_OK : failed(t);
+	struct stat st;
+
+	if (!(t->binary != NULL ? kvt_binary_flush(t->binary) : fflush(t->file) == 0))
+		return failed(t);
+	/* what was in the file before is of no use to a reader of what is there now */
+	if (t->path != NULL && !t->is_new && fstat(fileno(t->file), &st) == 0 && S_ISREG(st.st_mode) &&
+	    ftruncate(fileno(t->file), ftello(t->file)) != 0)
+		return failed(t);
+	return KVMCTL_OK;
 }
 
 enum kvmctl_status

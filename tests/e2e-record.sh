@@ -122,6 +122,7 @@ same_digest
 run 0 -e replay live.kvtb
 
 # a step that puts a state back ends it
+rm -f live.kvt
 "$kvmctl" trace record --live -o live.kvt 2> live.err &
 recorder=$!
 until_ grep -q base live.kvt
@@ -136,6 +137,7 @@ says live.err 'the trace ends here: step 12 put back the state behind step 10, w
 run 0 -e replay live.kvt
 
 # --to ends it too
+rm -f live.kvt
 "$kvmctl" --json trace record --live --to 14 -o live.kvt > live.out 2> live.err &
 recorder=$!
 until_ grep -q base live.kvt
@@ -145,11 +147,30 @@ recorder=
 says live.out '"ops":2}'
 run 0 -e replay live.kvt
 
-# a daemon that goes away leaves a trace
+# so does a store that begins anew under the same name
+run 0 store create lab
+run 0 --store lab exec frame_alloc frame_alloc
+"$kvmctl" --store lab trace record --live -o lab.kvtb 2> live.err &
+recorder=$!
+until_ test -s lab.kvtb
+run 0 --store lab exec frame_alloc
+until_ sh -c "'$kvmctl' trace convert lab.kvtb - 2> /dev/null | grep -q '@step=3'"
+run 0 --yes store drop lab
+run 0 store create lab
+run 0 --store lab exec frame_alloc
+wait "$recorder"
+status=$?
+checks=$((checks + 1))
+# between the drop and the new store there is none
+[ "$status" -eq 0 ] || [ "$status" -eq 3 ] || failure "the recorder of a dropped store ended with $status"
+recorder=
+run 0 -e replay lab.kvtb
+
+# a daemon that goes away leaves a trace; the file is an old one, and longer
+head -c 100000 /dev/zero > live.kvtb
 "$kvmctl" trace record --live -o live.kvtb 2> live.err &
 recorder=$!
-until_ test -s live.kvtb
-sleep 0.3
+until_ "$kvmctl" trace convert live.kvtb -
 run 0 exec frame_alloc
 until_ sh -c "'$kvmctl' trace convert live.kvtb - 2> /dev/null | grep -q '@step=16'"
 kill "$daemon"
