@@ -484,7 +484,8 @@ tell_command(struct explaining *x)
 	const char *embedded = x->k->option[OPTION_embedded];
 	uint64_t step = x->d->line->kind == KVT_OP ? x->d->step - 1 : x->d->step;
 
-	if (strcmp(x->path, "-") == 0)
+	/* what was in a daemon's store before, the trace does not say */
+	if (strcmp(x->path, "-") == 0 || (embedded == NULL && x->k->option[OPTION_store] != NULL))
 		return;
 	kvt_puts(x->text, "  the state in front of it: kvmctl ");
 	if (embedded != NULL && embedded[0] != '\0') {

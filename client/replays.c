@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define JOBS_MAX 256u
+#define AHEAD_MAX 300       /* replays started whose files are open */
 #define TOLD_MAX (1u << 20) /* bytes of what a replay has to say */
 
 /* ---- Memory that processes share ------------------------------------------------------- */
@@ -325,7 +326,7 @@ run_jobs(struct jobs *all, unsigned at_once)
 	int next = 0;
 
 	while (all->told < all->k->argc) {
-		if (next < all->k->argc && running < at_once) {
+		if (next < all->k->argc && running < at_once && next - all->told < AHEAD_MAX) {
 			running += start(all, next++);
 			continue;
 		}
