@@ -791,7 +791,7 @@ column_get(struct rest *in, unsigned number, struct kvmp_index_row *rows, size_t
 }
 
 enum kvmp_item_status
-kvmp_index_get(const uint8_t *data, size_t size, struct kvmp_index_row **rows, size_t *count)
+kvmp_index_get(const uint8_t *data, size_t size, uint64_t most, struct kvmp_index_row **rows, size_t *count)
 {
 	struct rest in = { data, data + size }, first = in, piece;
 
@@ -803,6 +803,10 @@ kvmp_index_get(const uint8_t *data, size_t size, struct kvmp_index_row **rows, s
 		return KVMP_ITEM_REFUSED;
 	for (const uint8_t *at = piece.at; at < piece.end; at++)
 		*count += *at <= 0x7f;
+	if (*count > most) {
+		*count = 0;
+		return KVMP_ITEM_REFUSED;
+	}
 	*rows = calloc(*count + 1, sizeof **rows);
 	if (*rows == NULL)
 		return KVMP_ITEM_NOMEM;

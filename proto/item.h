@@ -110,10 +110,11 @@ struct kvmp_index_row {
 bool kvmp_index_put(const struct kvmp_index_row *rows, size_t count, struct kvmp_buffer *to);
 
 /*
- * Read a TraceIndex.
+ * Read a TraceIndex of at most "most" rows.
  * => gives *rows, which the caller frees, and *count
  * => DONE, REFUSED, NOMEM as above
  */
-enum kvmp_item_status kvmp_index_get(const uint8_t *data, size_t size, struct kvmp_index_row **rows, size_t *count);
+enum kvmp_item_status kvmp_index_get(const uint8_t *data, size_t size, uint64_t most, struct kvmp_index_row **rows,
+				     size_t *count);
 
 #endif /* KVMP_ITEM_H */

@@ -15,11 +15,12 @@
 #define MAGIC_HEAD 0x184D2A50u
 #define MAGIC_INDEX 0x184D2A51u
 #define MAGIC_ZSTD 0xFD2FB528u
-#define FRAME_FULL (256u * 1024)       /* content at which a frame ends */
-#define FRAME_MAX (8u * 1024 * 1024)   /* content of a frame that is read */
-#define INDEX_MAX (256u * 1024 * 1024) /* bytes of an index */
+#define FRAME_FULL (256u * 1024)      /* content at which a frame ends */
+#define FRAME_MAX (8u * 1024 * 1024)  /* content of a frame that is read */
+#define INDEX_MAX (64u * 1024 * 1024) /* bytes of an index */
 #define FOOTER 12u
-#define WINDOW_LOG 23 /* FRAME_MAX */
+#define FRAME_LEAST 10u /* bytes of a frame that holds something */
+#define WINDOW_LOG 23   /* FRAME_MAX */
 #define CHUNK 65536u
 #define LEVEL 3
 
@@ -678,9 +679,9 @@ cut_off(struct kvt_binary *b)
 
 /* ---- The index ---------------------------------------------------------------------------------------- */
 
-/* Take what was read as the index.  NULL, or what is wrong with it. */
+/* Take what was read as the index of at most "frames" frames.  NULL, or what is wrong with it. */
 static const char *
-index_take(struct kvt_binary *b, const uint8_t *bytes, size_t size)
+index_take(struct kvt_binary *b, const uint8_t *bytes, size_t size, uint64_t frames)
 {
 	const uint8_t *footer = bytes + size - FOOTER;
 	struct kvmp_index_row *rows;
@@ -690,11 +691,11 @@ index_take(struct kvt_binary *b, const uint8_t *bytes, size_t size)
 		return "the index has no end";
 	if (get32(footer) != lzma_crc32(bytes, size - FOOTER, 0))
 		return "the index is damaged: its checksum is wrong";
-	switch (kvmp_index_get(bytes, size - FOOTER, &rows, &count)) {
+	switch (kvmp_index_get(bytes, size - FOOTER, frames, &rows, &count)) {
 	case KVMP_ITEM_DONE:
 		break;
 	case KVMP_ITEM_REFUSED:
-		return "the index is no index";
+		return "the index is no index of this trace";
 	case KVMP_ITEM_NOMEM:
 		return "no memory for the index";
 	}
@@ -754,7 +755,7 @@ read_index(struct kvt_binary *b)
 		free(bytes);
 		return status < 0 ? KVT_BINARY_FAILED : cut_off(b);
 	}
-	wrong = index_take(b, bytes, size);
+	wrong = index_take(b, bytes, size, b->frames);
 	free(bytes);
 	if (wrong != NULL)
 		return fail(b, offset, wrong);
@@ -800,7 +801,7 @@ find_index(struct kvt_binary *b)
 		b->raw_end = false;
 		if (size <= b->source.size - KVT_BINARY_HEAD - 8 && size <= INDEX_MAX &&
 		    b->source.seek(b->source.arg, b->source.size - size) && read_piece(b, &bytes, (size_t)size) == 1)
-			(void)index_take(b, bytes, (size_t)size);
+			(void)index_take(b, bytes, (size_t)size, b->source.size / FRAME_LEAST);
 	}
 	free(bytes);
 	free(raw);
