@@ -347,6 +347,48 @@ Test(binary, a_changed_byte_is_found)
 	free(text.at);
 }
 
+/* Any one byte changed, and entered in the middle: what comes is the operation that was asked for, or an error. */
+Test(binary, a_changed_byte_leads_to_no_other_step)
+{
+	struct bytes trace = long_trace(20, 5);
+	unsigned entered = 0;
+
+	for (size_t i = KVT_BINARY_HEAD; i < trace.size; i++) {
+		for (unsigned bit = 0; bit < 8; bit++) {
+			char error[300];
+			struct kvt_input *in;
+			struct kvt_reader *r;
+			struct kvt_line line = { .kind = KVT_BLANK };
+			enum kvt_read read;
+			uint64_t seen;
+
+			trace.at[i] ^= (char)(1 << bit);
+			in = kvt_input_memory("t", trace.at, trace.size, error, sizeof error);
+			cr_assert(in != NULL);
+			r = kvt_reader_new(in, "t");
+			while ((read = kvt_reader_next(r, &line)) == KVT_READ_LINE && line.kind != KVT_OP)
+				;
+			seen = read == KVT_READ_LINE ? kvt_reader_skip(r, 1, 12) : 0;
+			while (read == KVT_READ_LINE && seen <= 12) {
+				read = kvt_reader_next(r, &line);
+				seen += read == KVT_READ_LINE && line.kind == KVT_OP;
+			}
+			if (read == KVT_READ_LINE) {
+				cr_expect_eq(line.op.arg[0], 13, "byte %zu bit %u: operation %u", i, bit,
+					     (unsigned)line.op.arg[0]);
+				entered++;
+			}
+			while (read == KVT_READ_LINE)
+				read = kvt_reader_next(r, &line);
+			kvt_reader_free(&r);
+			kvt_input_close(&in);
+			trace.at[i] ^= (char)(1 << bit);
+		}
+	}
+	cr_expect_gt(entered, 0);
+	free(trace.at);
+}
+
 /* A binary trace whose one frame has this content. */
 static struct bytes
 framed(const void *content, size_t size, unsigned version)
