@@ -196,11 +196,11 @@ Test(shrink, a_repaired_trace_numbers_its_ids_anew)
 {
 	static const char text[] =
 	    "kvmtrace 1\n"
-	    "frame_from_unused paddr=0x1000 -> ok frame=71\n"
+	    "frame_from_unused paddr=0x1000 -> ok frame=0xffffffffffffffff\n"
 	    "frame_from_unused paddr=0x2000 -> ok frame=72\n"
-	    "frame_from_unused paddr=0x3000 -> ok frame=73\n"
-	    "kvirt_map_frames area_size=0x4000 frames=[71,72] prop=rw:wb -> ok area=9 start=0xffffdfffffffc000\n"
-	    "kvirt_map_frames area_size=0x4000 frames=[73] prop=rw:wb -> ok area=10 start=0xffffdfffffff8000\n"
+	    "frame_from_unused paddr=0x3000 -> ok frame=0xffff888000073000\n"
+	    "kvirt_map_frames area_size=0x4000 frames=[0xffffffffffffffff,72] prop=rw:wb -> ok area=9 start=0xffffdfffffffc000\n"
+	    "kvirt_map_frames area_size=0x4000 frames=[0xffff888000073000] prop=rw:wb -> ok area=10 start=0xffffdfffffff8000\n"
 	    "kvirt_query area=10 va=0xffffdfffffff8000 -> ok found=true tracked=true prop=rwx:wb frame=80\n";
 	struct kvt_shrink k = { .while_diverges = true };
 	char *small = shrink(&k, text, KVT_SHRUNK);

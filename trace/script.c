@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MISSING UINT64_MAX /* of an id: the step that makes it has not run */
+#define LARGE (UINT64_C(1) << 24) /* ids from here on are in a hash */
+#define MISSING UINT64_MAX        /* of an id: the step that makes it has not run */
 
 /* ---- Steps ------------------------------------------------------------------------- */
 
@@ -240,6 +241,7 @@ kvt_ids_free(struct kvt_ids *ids)
 {
 	for (unsigned kind = 0; kind < KVMS_ID_KINDS; kind++)
 		free(ids->at[kind]);
+	kvt_bindings_free(&ids->large);
 	memset(ids, 0, sizeof *ids);
 }
 
@@ -249,11 +251,15 @@ ids_reset(struct kvt_ids *ids)
 	for (unsigned kind = 0; kind < KVMS_ID_KINDS; kind++)
 		if (ids->at[kind] != NULL)
 			memset(ids->at[kind], 0, ids->capacity[kind] * sizeof *ids->at[kind]);
+	if (ids->large.count > 0)
+		kvt_bindings_free(&ids->large);
 }
 
 static bool
 ids_set(struct kvt_ids *ids, enum kvms_kind kind, uint64_t id, uint64_t actual)
 {
+	if (id >= LARGE)
+		return kvt_bind(&ids->large, kind, id, actual);
 	if (id >= ids->capacity[kind]) {
 		size_t capacity = ids->capacity[kind] != 0 ? ids->capacity[kind] : 64;
 		uint64_t *at;
@@ -276,6 +282,8 @@ kvt_ids_get(const struct kvt_ids *ids, enum kvms_kind kind, uint64_t *id)
 {
 	uint64_t actual = *id < ids->capacity[kind] ? ids->at[kind][*id] : 0;
 
+	if (*id >= LARGE)
+		actual = kvt_bound(&ids->large, kind, *id) != *id ? kvt_bound(&ids->large, kind, *id) : 0;
 	if (actual == MISSING)
 		return false;
 	if (actual != 0)
@@ -361,6 +369,8 @@ translate(struct kvt_trial *r, const struct kvms_row *row, struct kvms_op *op)
 		if (kvt_is_space_id(type, count) && !kvt_ids_get(&r->ids, KVMS_ID_VM_SPACE, &op->arg[i]))
 			return false;
 		if (!kvms_type_is_list(type))
+			continue;
+		if (kvt_list_words(type, count) == 0)
 			continue;
 		memcpy(r->list.at + at, from, kvt_list_words(type, count) * sizeof *from);
 		from += kvt_list_words(type, count);

@@ -13,6 +13,7 @@
 
 #include "proto/arena.h"
 #include "store/kvmstore.h"
+#include "trace/bind.h"
 #include "trace/input.h"
 #include "trace/text.h"
 #include "trace/value.h"
@@ -89,10 +90,11 @@ enum kvt_space kvt_space_of(const struct kvms_row *row, const struct kvms_field 
 
 /* ---- Running ------------------------------------------------------------------------ */
 
-/* What ids of a script stand for in a run. */
+/* What ids of a script stand for in a run.  A recording may have any number for an id; those of a store are small. */
 struct kvt_ids {
 	uint64_t *at[KVMS_ID_KINDS];
 	size_t capacity[KVMS_ID_KINDS];
+	struct kvt_bindings large;
 };
 
 void kvt_ids_free(struct kvt_ids *ids);

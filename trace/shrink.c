@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOADED_MAX ((size_t)8 << 30) /* bytes of a trace in memory */
+#define LOADED_MAX ((size_t)4 << 30) /* bytes of a trace in memory */
 #define PAIRS_MAX 40u                /* steps, for trying all pairs */
 #define ROUNDS 8u
 
