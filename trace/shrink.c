@@ -9,6 +9,7 @@
 
 #define LOADED_MAX ((size_t)4 << 30) /* bytes of a trace in memory */
 #define PAIRS_MAX 40u                /* steps, for trying all pairs */
+#define HARD_MIN 2000u               /* steps left, for trying without all operations of a sort, and without objects */
 #define ROUNDS 8u
 
 /* What a step gives is not what was recorded. */
@@ -649,6 +650,47 @@ cut_end(struct shrink *s)
 	}
 }
 
+/* What was refused has changed nothing; and whole sorts of operations often have nothing to do with it. */
+static void
+reduce_by_sorts(struct shrink *s)
+{
+	for (size_t i = 0; i < s->now.count; i++)
+		s->drop[i] = !s->now.at[i].was_ok;
+	(void)try_dropped(s);
+	for (unsigned code = 1; code <= kvms_op_max() && !stopped(s); code++) {
+		if (kvms_op_row(code) == NULL)
+			continue;
+		for (size_t i = 0; i < s->now.count; i++)
+			s->drop[i] = s->now.at[i].row == kvms_op_row(code);
+		(void)try_dropped(s);
+	}
+}
+
+/*
+ * Try without each chunk of so many objects, from the end on: without what made
+ * them, and so without all that names them.  That leaves no object behind whose
+ * end has gone, as a chunk of steps does.
+ */
+static bool
+reduce_objects_by(struct shrink *s, size_t chunk)
+{
+	bool any = false;
+
+	for (size_t end = s->now.count; end > 0 && !stopped(s);) {
+		size_t start = end, objects = 0;
+
+		memset(s->drop, 0, s->now.count);
+		for (; start > 0 && objects < chunk; start--)
+			if (s->now.at[start - 1].created[0] != 0) {
+				s->drop[start - 1] = 1;
+				objects++;
+			}
+		any |= objects > 0 && try_dropped(s); /* what is gone lies behind "start" */
+		end = start < s->now.count ? start : s->now.count;
+	}
+	return any;
+}
+
 static void
 reduce(struct shrink *s)
 {
@@ -662,7 +704,14 @@ reduce(struct shrink *s)
 		cut_end(s);
 	while (chunk < s->now.count / 2)
 		chunk *= 2;
-	for (; chunk > 1; chunk /= 2)
+	for (size_t coarse = chunk; coarse > chunk / 32 && coarse > 1; coarse /= 2)
+		(void)reduce_by(s, coarse);
+	if (s->now.count > HARD_MIN) {
+		reduce_by_sorts(s);
+		for (size_t objects = chunk; objects > 0 && s->now.count > HARD_MIN; objects /= 2)
+			(void)reduce_objects_by(s, objects);
+	}
+	for (chunk = chunk < s->now.count ? chunk : s->now.count; chunk > 1; chunk /= 2)
 		(void)reduce_by(s, chunk);
 	do
 		while (reduce_by(s, 1))
