@@ -23,7 +23,7 @@ class Shell:
     def until(self, pattern):
         """Read until it is there; what came with it."""
         global failed
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while not re.search(pattern, self.seen):
             left = end - time.monotonic()
             if left <= 0 or not select.select([self.fd], [], [], left)[0]:
@@ -47,8 +47,11 @@ class Shell:
         global failed
         self.type("quit\n")
         try:
-            while os.read(self.fd, 65536):
-                pass
+            while True:
+                if not select.select([self.fd], [], [], 5)[0]:
+                    self.type("quit\n")  # a terminal that changes its mode may lose what was typed
+                elif not os.read(self.fd, 65536):
+                    break
         except OSError:
             pass
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
