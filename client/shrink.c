@@ -285,6 +285,8 @@ tell(const struct kvmctl *k, const struct kvt_shrink *shrink)
 	else if (!k->quiet)
 		fprintf(stderr, "%" PRIu64 " of %" PRIu64 " steps are left after %" PRIu64 " tries: %s\n",
 			shrink->done.steps, shrink->done.steps_before, shrink->done.tries, shrink->failure);
+	if (shrink->while_diverges && shrink->record == NULL && !k->json && !k->quiet)
+		fprintf(stderr, "what made the kernel go wrong may be among what was taken out; --recorder finds it\n");
 	if (interrupted != 0 && !k->json)
 		kvmctl_complain("interrupted: what is written fails, but a shorter one may do so too");
 }
