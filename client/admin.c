@@ -2,6 +2,7 @@
  * admin - the daemon, its stores and snapshots.
  */
 #include "client/commands.h"
+#include "client/history.h"
 #include "client/session.h"
 #include "client/show.h"
 
@@ -638,15 +639,46 @@ kvmctl_undo(struct kvmctl *k)
 	return store_request(k, &request);
 }
 
+/* The number of "last" or "last-N". */
+static enum kvmctl_status
+step_from_end(struct kvmctl *k, const char *word, uint64_t *step)
+{
+	struct kvmp_request request = { .type = KVMP_STATUS };
+	struct kvmctl_session s = { 0 };
+	struct kvmp_response response;
+	enum kvmctl_status status;
+	uint64_t back = 0;
+
+	if (word[4] != '\0')
+		(void)kvt_parse_u64(word + 5, strlen(word + 5), &back);
+	status = kvmctl_session_connect(k, &s, kvmctl_store_name(k));
+	if (status == KVMCTL_OK)
+		status = kvmctl_session_request(&s, &request, &response);
+	if (status == KVMCTL_OK && (response.status.store == NULL || response.status.store->step < back)) {
+		snprintf(s.error, sizeof s.error, "%s: store \"%s\" has not made so many steps", word,
+			 kvmctl_store_name(k));
+		status = KVMCTL_UNREADABLE;
+	}
+	if (status == KVMCTL_OK)
+		*step = response.status.store->step - back;
+	return done(&s, status);
+}
+
 enum kvmctl_status
 kvmctl_store_clone(struct kvmctl *k)
 {
 	struct kvmp_request request = { .type = KVMP_STORE_CLONE, .clone = { .name = k->argv[0] } };
+	const char *word = k->argc > 1 ? k->argv[1] : NULL;
+	enum kvmctl_status status = KVMCTL_OK;
 
-	request.clone.has_step = k->argc > 1;
-	if (k->argc > 1 && !kvt_parse_u64(k->argv[1], strlen(k->argv[1]), &request.clone.step)) {
-		kvmctl_complain("'%s' is no step: \"kvmctl log\" shows them", k->argv[1]);
-		return KVMCTL_USAGE;
-	}
-	return store_request(k, &request);
+	request.clone.has_step = word != NULL;
+	if (word != NULL)
+		status = kvmctl_step_check("store clone", word);
+	if (status != KVMCTL_OK)
+		return status;
+	if (word != NULL && k->option[OPTION_embedded] == NULL && strncmp(word, "last", 4) == 0)
+		status = step_from_end(k, word, &request.clone.step);
+	else if (word != NULL)
+		(void)kvt_parse_u64(word, strlen(word), &request.clone.step);
+	return status == KVMCTL_OK ? store_request(k, &request) : status;
 }

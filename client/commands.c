@@ -17,10 +17,14 @@ static const struct kvmctl_command commands[] = {
 	  "In a daemon, cursors that are opened here are dropped when the call ends; --detached keeps them.  With "
 	  "--wait "
 	  "an open waits for a lock instead of answering \"block\" at once.\n"
+	  "With --atomic all operations happen together, with no other client's in between and one write of the journal, or "
+	  "none of them if one is not ok: outcomes are printed up to that one.  At most 4096 operations, no requests and no "
+	  "opens of cursors; from standard input all are read before the first happens.\n"
 	  "Exit status 1 if an operation was not ok, 5 if a check found a broken law.\n"
 	  "\tkvmctl exec frame_alloc 'kvirt_query area=1 va=0xffffdfffffffe000'\n"
+	  "\tkvmctl exec --atomic 'frame_drop frame=1' 'frame_drop frame=2'\n"
 	  "\tkvmctl --embedded exec frame_alloc 'who_holds paddr=0x0' census\n",
-	  EXEC_OPTIONS | OPEN_OPTIONS, 1, INT_MAX, kvmctl_exec },
+	  EXEC_OPTIONS | OPEN_OPTIONS | OPT(atomic), 1, INT_MAX, kvmctl_exec },
 	{ "dry-run", "'OP ...' ... | -", "what operations would answer; nothing changes",
 	  "Each is tried on the store as it is now, not as those before it would have left it.\n"
 	  "Exit status 1 if one would not be ok.\n"
@@ -72,7 +76,8 @@ static const struct kvmctl_command commands[] = {
 	  kvmctl_store_create },
 	{ "store list", "", "stores of the daemon", "One store a line.\n", 0, 0, 0, kvmctl_store_list },
 	{ "store clone", "NAME [STEP]", "a new store like this one, now or behind STEP",
-	  "What would have happened: the new store goes its own way, with a history of its own.  STEP needs a journal.\n"
+	  "What would have happened: the new store goes its own way, with a history of its own.  STEP is a number, last, or "
+	  "last-N, and needs a journal.\n"
 	  "\tkvmctl store clone what-if 1200\n",
 	  0, 1, 2, kvmctl_store_clone },
 	{ "store drop", "NAME", "end a store of the daemon, its snapshots and its history",
@@ -153,7 +158,7 @@ static const struct kvmctl_command commands[] = {
 	  "\tkvmctl story frame 0x1000\n"
 	  "\tkvmctl story area 3 --from 100\n",
 	  HISTORY_OPTIONS | OPT(from) | OPT(to), 2, 2, kvmctl_story },
-	{ "export", "--sqlite FILE | --json [FILE] | --as FORM [FILE]", "all of a store, now or behind a step, as one file",
+	{ "export", "--sqlite FILE|--json [FILE]|--as FORM [FILE]", "all of a store, now or behind a step, as one file",
 	  "Of the daemon's store, of the one in the file that --embedded names, or of one in a state directory; --step "
 	  "takes the state behind any step of the past.\n"
 	  "--sqlite makes a database for the sqlite3 shell: tables and views are those of kvmstore-state(5).  It is a "
@@ -178,7 +183,7 @@ static const struct kvmctl_command commands[] = {
 	  "that are alike as one range, then the counts.  What a listing does not tell is not compared.  Exit status 4 "
 	  "if there is a difference.\n"
 	  "\tkvmctl compare --from qemu-tlb --range vmalloc info-tlb.txt.xz\n"
-	  "\tkvmctl --embedded=image.db compare --from maps --partial --range user self-maps.txt\n",
+	  "\tkvmctl --embedded=image.db compare --from maps --partial --range user maps.txt\n",
 	  HISTORY_OPTIONS | OPT(from) | OPT(table) | OPT(range) | OPT(with) | OPT(without) | OPT(partial) | OPT(memory) |
 	      OPT(most) | OPT(step), 1, 1, kvmctl_compare },
 	{ "dump-memory", "FILE", "write the page tables of a store as a memory image",
@@ -189,7 +194,7 @@ static const struct kvmctl_command commands[] = {
 	  "Of a daemon's store, or with --state-dir, the state behind --step is written; with --embedded=SNAPSHOT the store "
 	  "saved there.  --table takes one table alone.\n"
 	  "\tkvmctl --embedded=a.db dump-memory a.ptpages\n"
-	  "\tkvmctl --state-dir /var/lib/kvmstore dump-memory --step 1000 --table kernel --raw a.mem\n",
+	  "\tkvmctl --state-dir /var/lib/kvmstore dump-memory --step 1000 --raw a.mem\n",
 	  HISTORY_OPTIONS | OPT(table) | OPT(step) | OPT(raw) | OPT(all_memory), 1, 1, kvmctl_dump_memory },
 	{ "adopt", "IMAGE [mappings | 'REQUEST ...' ...]", "make a store of another kernel's page tables",
 	  "IMAGE holds the page tables of any kernel: a file as \"dump-memory\" writes it (PTPAGES1), an ELF core of a "

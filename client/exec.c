@@ -1,6 +1,7 @@
 /*
  * exec - operations and requests from the command line or standard input.
  */
+#include "client/atomic.h"
 #include "client/commands.h"
 #include "client/session.h"
 #include "client/show.h"
@@ -20,6 +21,8 @@ struct exec {
 	struct kvt_buffer text; /* a text with its name as the tables have it */
 	enum kvmctl_status (*open)(struct kvmctl *k, struct kvmctl_session *session, void *arg);
 	void *arg;
+	struct kvmctl_atomic together; /* with --atomic: what has been parsed */
+	bool atomic;
 	bool dry_run;
 	bool only_requests; /* the store is a state of the past */
 	bool only_parse; /* look for mistakes, run nothing */
@@ -209,6 +212,17 @@ is_operation(const char *text, size_t size)
 	return kvms_op_find(word) != NULL;
 }
 
+/* Keep an operation for the end, when all of them happen together. */
+static enum kvmctl_status
+gather(struct exec *x, const struct kvt_line *line, bool is_request)
+{
+	if (is_request) {
+		kvmctl_complain("'%s' is a request: with --atomic there are operations only", line->row->name);
+		return KVMCTL_USAGE;
+	}
+	return kvmctl_atomic_add(&x->together, line);
+}
+
 /* Parse a text of one operation or request, and run it unless only mistakes are looked for. */
 static enum kvmctl_status
 run_text(struct exec *x, const char *text, size_t size)
@@ -233,6 +247,8 @@ run_text(struct exec *x, const char *text, size_t size)
 		return KVMCTL_USAGE;
 	}
 	x->opens |= !is_request && kvmctl_row_opens(line.row);
+	if (x->atomic)
+		return gather(x, &line, is_request);
 	if (x->only_parse)
 		return KVMCTL_OK;
 	return answer(x, &line, is_request);
@@ -289,12 +305,24 @@ run_words(struct exec *x)
 	for (int i = 0; i < x->k->argc && status == KVMCTL_OK && !x->stop; i++) {
 		if (strcmp(x->k->argv[i], "-") != 0)
 			status = run_lines(x, x->k->argv[i]);
-		else if (!x->only_parse)
+		else if (!x->only_parse || x->atomic)
 			status = run_stdin(x);
 		else
 			x->opens = true;
 	}
 	return status;
+}
+
+/* All that was gathered, or nothing. */
+static enum kvmctl_status
+run_together(struct exec *x)
+{
+	enum kvmctl_status status = kvmctl_atomic_run(x->k, &x->session, &x->together);
+
+	if (status != KVMCTL_NOT_OK)
+		return status;
+	note(x, status);
+	return KVMCTL_OK;
 }
 
 /* --wait and --detached say something about the opens of cursors in a daemon. */
@@ -348,7 +376,7 @@ run_all(struct exec *x)
 	if (status == KVMCTL_OK)
 		status = x->open(x->k, &x->session, x->arg);
 	if (status == KVMCTL_OK) {
-		status = run_words(x);
+		status = x->atomic ? run_together(x) : run_words(x);
 		if (status == KVMCTL_OK && x->k->option[OPTION_keep] != NULL) {
 			status = kvmctl_session_save(x->k, &x->session, x->k->option[OPTION_keep]);
 			if (status != KVMCTL_OK)
@@ -356,6 +384,7 @@ run_all(struct exec *x)
 		}
 	}
 	kvmctl_session_close(&x->session);
+	kvmctl_atomic_free(&x->together);
 	kvms_outcome_free(&x->out);
 	kvt_buffer_free(&x->text);
 	kvt_parser_free(&x->parser);
@@ -365,7 +394,7 @@ run_all(struct exec *x)
 enum kvmctl_status
 kvmctl_exec(struct kvmctl *k)
 {
-	struct exec x = { .k = k };
+	struct exec x = { .k = k, .atomic = k->option[OPTION_atomic] != NULL };
 
 	return run_all(&x);
 }

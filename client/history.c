@@ -28,8 +28,9 @@ settle(struct kvmctl_session *s)
 
 /* The state directory of the daemon, in "dir". */
 static enum kvmctl_status
-ask_daemon(struct kvmctl *k, struct kvt_buffer *dir)
+ask_daemon(struct kvmctl_history *h, struct kvt_buffer *dir)
 {
+	struct kvmctl *k = h->k;
 	struct kvmp_request request = { .type = KVMP_STATUS };
 	struct kvmctl_session s = { 0 };
 	struct kvmp_response response;
@@ -42,9 +43,12 @@ ask_daemon(struct kvmctl *k, struct kvt_buffer *dir)
 	if (status != KVMCTL_OK) {
 		kvmctl_complain("%s", s.error);
 	} else if (response.status.state_dir == NULL) {
-		kvmctl_complain("the daemon keeps no history: it was started without a state directory");
+		kvmctl_complain("the daemon keeps no history: it was started without a state directory; kvmstored "
+				"--state-dir DIR keeps one");
 		status = KVMCTL_UNREADABLE;
 	} else {
+		h->without_journal = strncmp(response.status.durability, "off", 3) == 0;
+		h->recording = !h->without_journal;
 		/* a relative path is relative to where the daemon runs */
 		if (response.status.state_dir[0] != '/')
 			kvt_putf(dir, "/proc/%" PRIu64 "/cwd/", response.status.pid);
@@ -71,6 +75,9 @@ open_dir(struct kvmctl_history *h, const char *dir)
 		status = persist_history(h->db, h->store, &h->is, h->why, sizeof h->why);
 	if (status == PERSIST_OK)
 		return KVMCTL_OK;
+	if (status == PERSIST_ABSENT && h->without_journal)
+		snprintf(h->why, sizeof h->why,
+			 "no history of store \"%s\": this daemon keeps no journal (--durability off)", h->store);
 	enum kvmctl_status failed = kvmctl_history_fail(h);
 	persist_close(&h->db);
 	return failed;
@@ -97,7 +104,7 @@ kvmctl_history_open(struct kvmctl *k, struct kvmctl_history *h)
 		return KVMCTL_USAGE;
 	}
 	if (dir == NULL)
-		status = ask_daemon(k, &asked);
+		status = ask_daemon(h, &asked);
 	if (status == KVMCTL_OK)
 		status = open_dir(h, dir != NULL ? dir : kvt_buffer_text(&asked));
 	kvt_buffer_free(&asked);
@@ -147,6 +154,16 @@ kvmctl_step_check(const char *what, const char *word)
 	return KVMCTL_USAGE;
 }
 
+static enum kvmctl_status
+check_last(const struct kvmctl_history *h, uint64_t step)
+{
+	if (step <= h->is.latest)
+		return KVMCTL_OK;
+	kvmctl_complain("store \"%s\" has not come to step %" PRIu64 ", its last is %" PRIu64, h->store, step,
+			h->is.latest);
+	return KVMCTL_UNREADABLE;
+}
+
 enum kvmctl_status
 kvmctl_history_step(struct kvmctl_history *h, const char *word, uint64_t *step)
 {
@@ -159,15 +176,19 @@ kvmctl_history_step(struct kvmctl_history *h, const char *word, uint64_t *step)
 		kvmctl_complain("%s: the last step of store \"%s\" is %" PRIu64, word, h->store, h->is.latest);
 		return KVMCTL_UNREADABLE;
 	}
-	return KVMCTL_OK;
+	return check_last(h, *step);
 }
 
-static enum kvmctl_status
-check_last(const struct kvmctl_history *h, uint64_t step)
+enum kvmctl_status
+kvmctl_history_recorded(struct kvmctl_history *h)
 {
-	if (step <= h->is.latest)
+	if (h->is.has_journal)
 		return KVMCTL_OK;
-	kvmctl_complain("store \"%s\" has not come to step %" PRIu64 ", its last is %" PRIu64, h->store, step,
+	h->is.first = h->is.latest + 1;
+	h->is.last = h->is.latest;
+	if (h->recording && (h->is.latest == 0 || h->k->option[OPTION_live] != NULL))
+		return KVMCTL_OK;
+	kvmctl_complain("no step of store \"%s\" is recorded: its history begins behind step %" PRIu64, h->store,
 			h->is.latest);
 	return KVMCTL_UNREADABLE;
 }
@@ -188,10 +209,6 @@ kvmctl_history_range(struct kvmctl_history *h, uint64_t first, uint64_t last, ui
 		status = kvmctl_history_step(h, given_from, from);
 	if (status == KVMCTL_OK && given_to != NULL)
 		status = kvmctl_history_step(h, given_to, to);
-	if (status == KVMCTL_OK && given_from != NULL)
-		status = check_last(h, *from);
-	if (status == KVMCTL_OK && given_to != NULL)
-		status = check_last(h, *to);
 	if (status != KVMCTL_OK)
 		return status;
 	if (*from < first && *from + 1 == first)

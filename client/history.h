@@ -22,7 +22,9 @@ struct kvmctl_history {
 	struct persist *db;
 	const char *store; /* its name */
 	struct persist_history is;
-	bool progress; /* draw it */
+	bool recording;       /* the daemon that was asked keeps a journal */
+	bool without_journal; /* it keeps none */
+	bool progress;        /* draw it */
 	struct timespec began;
 	uint64_t drawn; /* milliseconds, when the bar was drawn last */
 	char why[PERSIST_WHY];
@@ -39,6 +41,12 @@ enum kvmctl_status kvmctl_step_check(const char *what, const char *word);
 
 /* The step that a word names: N, "last" or "last-N". */
 enum kvmctl_status kvmctl_history_step(struct kvmctl_history *h, const char *word, uint64_t *step);
+
+/*
+ * Are steps recorded, or will be in a store that has not made any?  Then the
+ * steps of the journal are from h->is.first to h->is.last, none if that is before.
+ */
+enum kvmctl_status kvmctl_history_recorded(struct kvmctl_history *h);
 
 /*
  * The range that --from and --to name.

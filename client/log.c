@@ -376,12 +376,10 @@ open_log(struct log *l)
 {
 	enum kvmctl_status status = kvmctl_history_open(l->k, &l->h);
 
+	if (status == KVMCTL_OK)
+		status = kvmctl_history_recorded(&l->h);
 	if (status != KVMCTL_OK)
 		return status;
-	if (!l->h.is.has_journal) {
-		kvmctl_complain("no journal of store \"%s\": its steps were not recorded", l->h.store);
-		return KVMCTL_UNREADABLE;
-	}
 	return kvmctl_history_range(&l->h, l->h.is.first, l->h.is.last, &l->from, &l->to);
 }
 
@@ -437,7 +435,9 @@ kvmctl_story(struct kvmctl *k)
 	enum kvmctl_status status = open_log(&l);
 	if (status == KVMCTL_OK)
 		status = log_steps(&l);
-	if (status == KVMCTL_OK && l.told == 0 && !k->quiet)
+	if (status == KVMCTL_OK && l.from > l.to && !k->quiet)
+		kvmctl_complain("store \"%s\" has made no steps yet", l.h.store);
+	else if (status == KVMCTL_OK && l.told == 0 && !k->quiet)
 		kvmctl_complain("no step from %" PRIu64 " to %" PRIu64 " touched %s %s", l.from, l.to, kinds[kind],
 				k->argv[1]);
 	return close_log(&l, status);

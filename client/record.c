@@ -236,10 +236,9 @@ find_range(struct recording *r, bool live, uint64_t *from, uint64_t *to)
 	struct kvmctl asked = *r->k;
 	enum kvmctl_status status;
 
-	if (!r->h.is.has_journal) {
-		kvmctl_complain("no journal of store \"%s\": its steps were not recorded", r->h.store);
-		return KVMCTL_UNREADABLE;
-	}
+	status = kvmctl_history_recorded(&r->h);
+	if (status != KVMCTL_OK)
+		return status;
 	*from = r->h.is.latest + 1;
 	*to = UINT64_MAX;
 	if (!live)

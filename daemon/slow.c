@@ -230,6 +230,11 @@ kvmd_serve_store_clone(const struct call *call)
 			    state->db == NULL ? why : "this kvmstored keeps no journal (--durability off)");
 		return;
 	}
+	if (was && call->request->clone.step == PERSIST_NO_STEP) {
+		kvmd_refuse(call, KVMP_ERROR_STATE, "store \"%s\" is not made: there is no step %" PRIu64, name,
+			    call->request->clone.step);
+		return;
+	}
 	if ((task = task_new(call, store)) == NULL)
 		return;
 	snprintf(task->name, sizeof task->name, "%s", name);

@@ -412,7 +412,7 @@ history n a.kvt journal=no
 run 0 --state-dir n at 0 nodes
 run 6 --state-dir n at 1 nodes
 run 6 --state-dir n log
-says err 'no journal of store "default"'
+says err 'no step of store "default" is recorded'
 history d a.kvt
 head -c 20000 d/kvmstore.db > cut && cp cut d/kvmstore.db
 run 6 --state-dir d at 1 digest
