@@ -150,11 +150,11 @@ names_id(const struct persist_step *step, id_test *test, void *arg)
 	return false;
 }
 
-/* Do [start, end) and [first, last] meet?  An empty range is its start. */
+/* Do [start, end) and [first, last] meet?  An empty range is its start; an end of 0 is that of all addresses. */
 static bool
 meets(uint64_t start, uint64_t end, uint64_t first, uint64_t last)
 {
-	uint64_t until = end > start || end == 0 ? end - 1 : start;
+	uint64_t until = end > start || (end == 0 && start != 0) ? end - 1 : start;
 
 	return start <= last && until >= first;
 }
