@@ -116,7 +116,8 @@ run_remote(const struct kvmctl *k, struct kvmctl_session *s, const struct kvmctl
 	}
 	if (status != KVMCTL_OK) {
 		kvmctl_complain("%s", s->error);
-		return status;
+		/* a journal that cannot be written is refused as for a single operation */
+		return status == KVMCTL_UNREADABLE ? KVMCTL_CONNECTION : status;
 	}
 	for (size_t i = 0; i < response.batch.count; i++) {
 		show(k, &a->ops[i], &response.batch.answers[i].outcome);

@@ -2,6 +2,7 @@
  * call - from the words of the call to a command, and back to an exit status.
  */
 #include "client/commands.h"
+#include "client/outfile.h"
 #include "client/progress.h"
 
 #include <errno.h>
@@ -63,6 +64,21 @@ options_fit(const struct kvmctl *k)
 	return true;
 }
 
+/* No output may take the place of a database, but the one that "adopt" writes, which is a database. */
+static enum kvmctl_status
+outputs_fit(const struct kvmctl *k)
+{
+	static const enum kvmctl_option outputs[] = { OPTION_output, OPTION_junit, OPTION_coverage };
+	enum kvmctl_status status = KVMCTL_OK;
+
+	if (k->command != NULL && k->command->run == kvmctl_adopt)
+		return KVMCTL_OK;
+	for (size_t i = 0; status == KVMCTL_OK && i < sizeof outputs / sizeof outputs[0]; i++)
+		if (k->option[outputs[i]] != NULL)
+			status = kvmctl_outfile_spare(k->option[outputs[i]]);
+	return status;
+}
+
 static bool
 words_fit(const struct kvmctl *k)
 {
@@ -122,6 +138,9 @@ kvmctl_call(struct kvmctl *k)
 	}
 	if (!options_fit(k) || !words_fit(k))
 		return KVMCTL_USAGE;
+	enum kvmctl_status status = outputs_fit(k);
+	if (status != KVMCTL_OK)
+		return status;
 	return k->command != NULL ? k->command->run(k) : kvmctl_exec_row(k);
 }
 

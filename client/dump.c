@@ -8,6 +8,7 @@
  * which every page stands at its address, with holes for the rest.
  */
 #include "client/commands.h"
+#include "client/outfile.h"
 #include "client/source.h"
 
 #include "trace/text.h"
@@ -238,7 +239,13 @@ kvmctl_dump_memory(struct kvmctl *k)
 			  .raw = k->option[OPTION_raw] != NULL,
 			  .all_memory = k->option[OPTION_all_memory] != NULL };
 
-	enum kvmctl_status status = kvmctl_source_open(k, &source);
+	if (strcmp(k->argv[0], "-") == 0) {
+		kvmctl_complain("dump-memory writes two files, FILE and FILE.json: standard output is none");
+		return KVMCTL_USAGE;
+	}
+	enum kvmctl_status status = kvmctl_outfile_spare(k->argv[0]);
+	if (status == KVMCTL_OK)
+		status = kvmctl_source_open(k, &source);
 	if (status != KVMCTL_OK)
 		return status;
 	d.s = source.s;

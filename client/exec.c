@@ -62,7 +62,7 @@ point_at(const char *text, size_t size, unsigned long column)
 
 /* What was perhaps meant by "found 'TEXT'" at the end of a parser's message, and where to read more. */
 static void
-advise(const char *message, const struct kvms_row *row)
+advise(const struct exec *x, const char *message, const struct kvms_row *row)
 {
 	const char *found = strstr(message, ", found '");
 	struct kvmctl_guess guess = { 0 };
@@ -81,6 +81,8 @@ advise(const char *message, const struct kvms_row *row)
 		fprintf(stderr, "  did you mean '%s%s'?\n", guess.best, lacks_value ? "=..." : "");
 	else if (row != NULL)
 		fprintf(stderr, "  \"kvmctl help %s\" explains its arguments\n", row->name);
+	else if (x->only_requests)
+		fputs("  \"kvmctl help requests\" lists the questions\n", stderr);
 	else
 		fputs("  \"kvmctl help ops\" lists the operations; for a whole trace: kvmctl run FILE\n", stderr);
 }
@@ -107,7 +109,7 @@ complain_syntax(const struct exec *x, const char *text, size_t size)
 	point_at(text, size, column);
 	first_word(text, size, word);
 	row = kvmctl_row_find(word, &is_request);
-	advise(error, row);
+	advise(x, error, row);
 	return KVMCTL_USAGE;
 }
 

@@ -36,8 +36,12 @@ ask_daemon(struct kvmctl_history *h, struct kvt_buffer *dir)
 	struct kvmp_response response;
 
 	enum kvmctl_status status = kvmctl_session_connect(k, &s, kvmctl_store_name(k));
-	if (status == KVMCTL_OK)
-		status = settle(&s);
+	if (status == KVMCTL_OK && (status = settle(&s)) == KVMCTL_UNREADABLE) {
+		size_t length = strlen(s.error);
+
+		snprintf(s.error + length, sizeof s.error - length,
+			 "; what is on the disk can be asked with --state-dir DIR");
+	}
 	if (status == KVMCTL_OK)
 		status = kvmctl_session_request(&s, &request, &response);
 	if (status != KVMCTL_OK) {

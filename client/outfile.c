@@ -24,6 +24,25 @@ kvmctl_outfile_check(const char *path, bool force)
 	return KVMCTL_UNREADABLE;
 }
 
+enum kvmctl_status
+kvmctl_outfile_spare(const char *path)
+{
+	static const char magic[] = "SQLite format 3"; /* with the zero behind it */
+	char first[sizeof magic];
+	struct stat st;
+	ssize_t got = 0;
+	int fd;
+
+	if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || (fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+		return KVMCTL_OK; /* writing it tells what is wrong */
+	got = read(fd, first, sizeof first);
+	close(fd);
+	if (got != (ssize_t)sizeof first || memcmp(first, magic, sizeof magic) != 0)
+		return KVMCTL_OK;
+	kvmctl_complain("%s: a database; it was left alone, give another path", path);
+	return KVMCTL_UNREADABLE;
+}
+
 static enum kvmctl_status
 fail(struct kvmctl_outfile *o, const char *path, int error)
 {
@@ -46,6 +65,8 @@ kvmctl_outfile_open(struct kvmctl_outfile *o, const char *path, bool force)
 		return KVMCTL_OK;
 	}
 	status = kvmctl_outfile_check(path, force);
+	if (status == KVMCTL_OK)
+		status = kvmctl_outfile_spare(path);
 	if (status != KVMCTL_OK)
 		return status;
 	o->replace = force;

@@ -1,5 +1,7 @@
 #include "client/tracefile.h"
 
+#include "client/outfile.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -29,6 +31,10 @@ kvmctl_tracefile_open(struct kvmctl_tracefile *t, const char *path, bool binary)
 
 	*t = (struct kvmctl_tracefile){ .file = stdout };
 	if (path != NULL && strcmp(path, "-") != 0) {
+		enum kvmctl_status spared = kvmctl_outfile_spare(path);
+
+		if (spared != KVMCTL_OK)
+			return spared;
 		t->path = path;
 		t->is_new = access(path, F_OK) != 0;
 		fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);

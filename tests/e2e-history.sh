@@ -175,6 +175,23 @@ ctl 2 store clone other first
 ctl 3 --store other status
 stop
 
+# --- no output takes the place of a database ------------------------------------------------------
+
+sum=$(cksum < state/kvmstore.db)
+echo 'kvmtrace 1' > nothing.kvt
+for words in 'dump-memory' 'trace record -o' 'mappings -o' 'export --json --force' 'export --as leaves --force'; do
+	ctl 6 --state-dir state $words state/kvmstore.db
+	says err 'a database; it was left alone'
+done
+for words in 'trace gen -o' 'trace stat nothing.kvt -o' '-e replay nothing.kvt --junit' 'trace convert nothing.kvt'; do
+	ctl 6 $words state/kvmstore.db
+	says err 'a database; it was left alone'
+done
+[ "$(cksum < state/kvmstore.db)" = "$sum" ] || fail "the database has changed"
+ctl 2 --state-dir state dump-memory -
+ctl 2 --state-dir state at last nonsense
+says err 'help requests'
+
 # --- without a journal, and without a directory ------------------------------------------------
 
 start --state-dir off --durability off
