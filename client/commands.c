@@ -184,6 +184,7 @@ static const struct kvmctl_command commands[] = {
 	  "if there is a difference.\n"
 	  "\tkvmctl compare --from qemu-tlb --range vmalloc info-tlb.txt.xz\n"
 	  "\tkvmctl --embedded=image.db compare --from maps --partial --range user maps.txt\n",
+	  "\tkvmctl --embedded=a.db compare --from maps --partial --range user maps.txt\n",
 	  HISTORY_OPTIONS | OPT(from) | OPT(table) | OPT(range) | OPT(with) | OPT(without) | OPT(partial) | OPT(memory) |
 	      OPT(most) | OPT(step), 1, 1, kvmctl_compare },
 	{ "dump-memory", "FILE", "write the page tables of a store as a memory image",
@@ -225,9 +226,12 @@ static const struct kvmctl_command commands[] = {
 	  "trace.txt, snap-0/vmallocinfo and mappings.0.csv, each possibly compressed with xz.  What became of every "
 	  "event is reported on standard error, and where the recording contradicts itself; --strict stops there.\n"
 	  "\tkvmctl trace import --from linux-ftrace recording/ -o recording.kvt\n"
+	  "event is reported on standard error, and where the recording contradicts itself; --strict stops there: exit "
+	  "status 6.\n"
 	  "--from strace takes the text of \"strace -f -ttt\" instead: what processes do to their address spaces.  "
-	  "--mappings-before is /proc/PID/maps of the first of them then.  --strict stops at the first contradiction, and "
-	  "at the first call that cannot be expressed: exit status 6.\n"
+	  "--mappings-before is /proc/PID/maps of the first of them then.  --strict stops also at the first call that "
+	  "cannot be expressed.\n"
+	  "\tkvmctl trace import --from linux-ftrace recording/ -o recording.kvt\n"
 	  "\tkvmctl trace import --from strace python.strace -o python.kvt\n",
 	  OPT(output) | OPT(from) | OPT(areas_before) | OPT(mappings_before) | OPT(memory) | OPT(strict) | OPT(populate),
 	  1, 1, kvmctl_trace_import },
@@ -259,6 +263,7 @@ static const struct kvmctl_command commands[] = {
 	  "Areas whose address the trace asks for are placed like all others; --fixed leaves them where they are.\n"
 	  "\tkvmctl trace policy recording.kvt\n"
 	  "\tkvmctl trace policy recording.kvt --alloc first-fit-top,best-fit --csv\n",
+	  "\tkvmctl trace policy recording.kvt --alloc best-fit,highest --csv --every 100\n",
 	  OPT(output) | OPT(csv) | OPT(every) | OPT(alloc) | OPT(fixed), 1, 1, kvmctl_trace_policy },
 	{ "trace coverage", "FILE...", "which outcomes and laws traces reach",
 	  "Runs each trace on a store of its own and tells, of all together: which outcomes each operation gave of those "

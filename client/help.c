@@ -54,13 +54,14 @@ exit_statuses(FILE *out)
 	fputs("Exit status:\n"
 	      "  0  ok\n"
 	      "  1  an operation was not ok (\"run\": only with --strict); nothing was found;\n"
-	      "     \"trace coverage\" reached less than --fail-under\n"
+	      "     \"trace coverage\" reached less than --fail-under, \"trace gen\" not all of\n"
+	      "     --until-covered; the trace for \"trace shrink\" does not fail\n"
 	      "  2  the call is wrong, or the text of an operation or trace\n"
 	      "  3  no connection, or the daemon refused\n"
 	      "  4  a replay or a comparison found a difference\n"
 	      "  5  a law of the model is broken\n"
-	      "  6  a file cannot be read or written: snapshot, trace, recording, output; or\n"
-	      "     a past state cannot be made\n",
+	      "  6  a file cannot be read or written: snapshot, trace, recording, image,\n"
+	      "     output; or a past state cannot be made\n",
 	      out);
 }
 
@@ -116,10 +117,15 @@ static void arguments(FILE *out, const struct kvms_row *row);
 void
 kvmctl_help_command(const struct kvmctl_command *command, FILE *out)
 {
+	char usage[256];
+
 	fprintf(out, "kvmctl %s - ", command->name);
 	kvmctl_wrap(out, (unsigned)strlen(command->name) + 10, 2, command->summary);
-	fprintf(out, "\nusage: kvmctl %s%s%s%s\n", command->name, command->options != 0 ? " [OPTION]..." : "",
-		command->synopsis[0] != '\0' ? " " : "", command->synopsis);
+	snprintf(usage, sizeof usage, "usage: kvmctl %s%s%s%s", command->name,
+		 command->options != 0 ? " [OPTION]..." : "", command->synopsis[0] != '\0' ? " " : "",
+		 command->synopsis);
+	fputc('\n', out);
+	kvmctl_wrap(out, 0, 7, usage);
 	details(out, command->details);
 	if (command->run == kvmctl_store_create)
 		arguments(out, kvms_store_row());

@@ -2,7 +2,7 @@
  * import_strace - "trace import --from strace".
  */
 #include "client/commands.h"
-#include "client/outfile.h"
+#include "client/trace_run.h"
 
 #include "trace/import_strace.h"
 #include "trace/text.h"
@@ -55,19 +55,18 @@ json_report(const struct kvt_strace_report *r)
 static enum kvmctl_status
 import(struct kvmctl *k, struct kvt_strace *from)
 {
-	const char *path = k->option[OPTION_output] != NULL ? k->option[OPTION_output] : "-";
 	struct kvt_strace_report report;
-	struct kvmctl_outfile o;
+	struct kvmctl_output o;
 	char error[1024];
 
-	enum kvmctl_status status = kvmctl_outfile_open(&o, path, true);
+	enum kvmctl_status status = kvmctl_output_open(&o, k->option[OPTION_output]);
 	if (status != KVMCTL_OK)
 		return status;
 	if (kvt_import_strace(from, o.file, &report, error, sizeof error) != 0) {
 		kvmctl_complain("%s", error);
 		status = KVMCTL_UNREADABLE;
 	}
-	enum kvmctl_status closed = kvmctl_outfile_close(&o, status == KVMCTL_OK);
+	enum kvmctl_status closed = kvmctl_output_close(&o, status == KVMCTL_OK);
 	status = status == KVMCTL_OK ? closed : status;
 	if (status == KVMCTL_OK && k->json)
 		json_report(&report);

@@ -2,10 +2,10 @@
 
 #include "client/commands.h"
 #include "client/source.h"
+#include "client/trace_run.h"
 
 #include "trace/buffer.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -82,42 +82,29 @@ kvmctl_mappings_print(const struct kvmctl *k, struct kvms *s, FILE *out)
 		kvt_puts(&p.text, "va,pa,size,entry,flags\n");
 	(void)kvms_leaves(s, table, put_leaf, &p);
 	(void)flush(&p);
+	if (p.text.failed) {
+		kvmctl_complain("no memory");
+		status = KVMCTL_UNREADABLE;
+	}
 	kvt_buffer_free(&p.text);
-	if (!p.failed || out == stdout) /* which is looked at when the call ends */
-		return KVMCTL_OK;
-	return KVMCTL_UNREADABLE;
-}
-
-static enum kvmctl_status
-print_to(const struct kvmctl *k, struct kvms *s, const char *path)
-{
-	FILE *out = fopen(path, "we");
-	enum kvmctl_status status;
-
-	if (out == NULL) {
-		kvmctl_complain("%s: %s", path, strerror(errno));
-		return KVMCTL_UNREADABLE;
-	}
-	status = kvmctl_mappings_print(k, s, out);
-	if (fclose(out) != 0 || status == KVMCTL_UNREADABLE) {
-		kvmctl_complain("%s: %s", path, strerror(errno));
-		return KVMCTL_UNREADABLE;
-	}
-	return status;
+	return status; /* whoever closes "out" sees whether it took all */
 }
 
 enum kvmctl_status
 kvmctl_mappings(struct kvmctl *k)
 {
 	struct kvmctl_source source = { 0 };
-	enum kvmctl_status status = kvmctl_source_open(k, &source);
+	struct kvmctl_output o;
+	enum kvmctl_status status = kvmctl_source_open(k, &source), closed;
 
 	if (status != KVMCTL_OK)
 		return status;
-	if (k->option[OPTION_output] != NULL)
-		status = print_to(k, source.s, k->option[OPTION_output]);
-	else
-		status = kvmctl_mappings_print(k, source.s, stdout);
+	status = kvmctl_output_open(&o, k->option[OPTION_output]);
+	if (status == KVMCTL_OK) {
+		status = kvmctl_mappings_print(k, source.s, o.file);
+		closed = kvmctl_output_close(&o, status != KVMCTL_USAGE);
+		status = closed != KVMCTL_OK ? closed : status;
+	}
 	kvmctl_source_close(&source);
 	return status;
 }

@@ -3,6 +3,7 @@
  * asked whether it does.
  */
 #include "client/commands.h"
+#include "client/trace_run.h"
 
 #include "trace/shrink.h"
 
@@ -261,16 +262,13 @@ make_commands(struct shrinking *s)
 static enum kvmctl_status
 write_output(const struct kvmctl *k, const char *text, size_t size)
 {
-	const char *path = k->option[OPTION_output];
-	FILE *file = path == NULL || strcmp(path, "-") == 0 ? stdout : fopen(path, "w");
-	bool good = file != NULL && fwrite(text, 1, size, file) == size;
+	struct kvmctl_output o;
+	enum kvmctl_status status = kvmctl_output_open(&o, k->option[OPTION_output]);
 
-	if (file != NULL && file != stdout && fclose(file) != 0)
-		good = false;
-	if (good)
-		return KVMCTL_OK;
-	kvmctl_complain("%s: %s", file == stdout ? "standard output" : path, strerror(errno));
-	return KVMCTL_UNREADABLE;
+	if (status != KVMCTL_OK)
+		return status;
+	(void)fwrite(text, 1, size, o.file); /* the end tells */
+	return kvmctl_output_close(&o, true);
 }
 
 static void

@@ -64,6 +64,20 @@ checks=$((checks + 1))
 "$kvmctl" gaps no-such-word > "$scratch/out" 2> "$scratch/err"
 [ $? -eq 2 ] && [ ! -s "$scratch/out" ] && [ -s "$scratch/err" ] || failure "kvmctl gaps with a word that is nowhere"
 
+# --- docs/kvmctl.1 has every command, and what help says of it fits 80 columns and is all of it --
+
+"$kvmctl" help | sed -nE '/^Commands/,/^$/{s/^  ((store|snapshot|trace) [a-z]+|[a-z]+[a-z-]*).*/\1/p}' > "$scratch/commands"
+checks=$((checks + 1))
+[ "$(wc -l < "$scratch/commands")" -gt 30 ] || failure "kvmctl help lists $(wc -l < "$scratch/commands") commands"
+while read -r command; do
+	checks=$((checks + 2))
+	grep -Eq "^\.(It )?Ic $command( |\$)" "$top/docs/kvmctl.1" || failure "docs/kvmctl.1 has no entry of $command"
+	# shellcheck disable=SC2086 # two words
+	"$kvmctl" help $command > "$scratch/out" || failure "kvmctl help $command"
+	awk -v command="$command" 'length($0) > 80 { print command ": " $0; wide = 1 } END { exit wide }' "$scratch/out" ||
+		failure "kvmctl help $command is wider than 80 columns"
+done < "$scratch/commands"
+
 # --- a document out of shape ---------------------------------------------------------
 
 head='| subject | specification | kernel | model, and why |

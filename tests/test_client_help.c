@@ -190,3 +190,28 @@ Test(help, columns_are_kept_and_backquotes_left_out)
 	cr_expect_str_eq(text, "  name    one two three\n  a_long_name\n          text\n");
 	free(text);
 }
+
+/* Options that nobody takes, and paragraphs that help would cut short. */
+Test(help, commands_and_options_are_whole)
+{
+	const struct kvmctl_command *c;
+	kvmctl_options taken = kvmctl_row_options(false) | kvmctl_row_options(true);
+
+	for (unsigned i = 0; (c = kvmctl_command_row(i)) != NULL; i++) {
+		taken |= c->options;
+		for (const char *at = c->details; *at != '\0'; at += strcspn(at, "\n") + 1)
+			cr_expect_lt(strcspn(at, "\n"), 1023, "%s: a paragraph is too long", c->name);
+	}
+	for (unsigned i = 0; i < OPTION_COUNT; i++)
+		cr_expect(kvmctl_option_row(i)->global || (taken >> i & 1) != 0, "no command takes --%s",
+			  kvmctl_option_row(i)->name);
+}
+
+Test(help, a_command_has_one_row)
+{
+	const struct kvmctl_command *a, *b;
+
+	for (unsigned i = 0; (a = kvmctl_command_row(i)) != NULL; i++)
+		for (unsigned k = 0; k < i && (b = kvmctl_command_row(k)) != NULL; k++)
+			cr_expect_str_neq(a->name, b->name);
+}
