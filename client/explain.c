@@ -271,6 +271,8 @@ struct trying {
 	struct kvms_outcome out;
 	unsigned tries, shown;
 	bool as_recorded; /* this round shows outcomes as recorded, else others that are ok */
+	uint64_t tried[TRIES_MAX]; /* values of the argument at hand */
+	unsigned tried_count;
 };
 
 /* Class, name and fields as recorded?  Ids are left aside: they would be others anyway. */
@@ -295,6 +297,10 @@ try_value(struct trying *t, unsigned i, uint64_t value)
 
 	if (value == given || t->tries == TRIES_MAX || t->shown == SHOWN)
 		return;
+	for (unsigned k = 0; k < t->tried_count; k++)
+		if (t->tried[k] == value)
+			return;
+	t->tried[t->tried_count++] = value;
 	t->tries++;
 	t->op.arg[i] = value;
 	if (kvms_dry_run(t->s, &t->op, &t->out) == KVMS_DONE) {
@@ -413,6 +419,7 @@ try_argument(struct trying *t, unsigned i)
 	uint64_t value = t->x->d->op->arg[i], word;
 	bool is_id = arg->type == KVMS_ID || arg->type == KVMS_TABLE;
 
+	t->tried_count = 0;
 	if (is_id) {
 		struct near n = { tag_of(arg->type == KVMS_ID ? arg->kind : KVMS_ID_VM_SPACE), value, { 0 }, 0 };
 
@@ -444,10 +451,12 @@ static void
 tell_others(struct explaining *x)
 {
 	struct trying t = { .x = x, .s = kvt_target_store(x->session.target), .op = *x->d->op };
+	/* where the outcome is ok, only some of its fields are not as recorded: another ok says nothing */
+	bool is_ok = x->d->out->name == 0;
 
 	if (x->d->line->kind != KVT_OP)
 		return;
-	for (int round = 0; round < 2; round++) {
+	for (int round = 0; round < (is_ok ? 1 : 2); round++) {
 		t.as_recorded = round == 0;
 		t.tries = t.shown = 0;
 		for (unsigned i = 0; i < x->d->line->row->args_count; i++)
@@ -456,7 +465,7 @@ tell_others(struct explaining *x)
 			break;
 	}
 	if (t.shown == 0 && x->d->line->row->args_count > 0)
-		kvt_putf(x->text, "  nothing near these arguments would have been as recorded, or ok\n");
+		kvt_putf(x->text, "  nothing near these arguments would have been as recorded%s\n", is_ok ? "" : ", or ok");
 	kvms_outcome_free(&t.out);
 }
 
