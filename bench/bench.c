@@ -128,6 +128,39 @@ bench_die(const char *format, ...)
 	exit(1);
 }
 
+/* ---- Cells of Markdown ----------------------------------------------------------------- */
+
+static const char *
+short_number(char text[40], double value)
+{
+	snprintf(text, 40, "%.*f", value < 10 ? 2 : value < 100 ? 1 : 0, value);
+	return text;
+}
+
+const char *
+bench_cell(const struct bench_figure *f)
+{
+	static char cells[16][128];
+	static unsigned turn;
+	char *cell = cells[turn++ % 16], median[40], least[40], most[40];
+
+	if (f->rounds == 1)
+		snprintf(cell, sizeof cells[0], "%s", short_number(median, bench_median(f)));
+	else
+		snprintf(cell, sizeof cells[0], "%s (%s .. %s)", short_number(median, bench_median(f)),
+			 short_number(least, f->round[0]), short_number(most, f->round[f->rounds - 1]));
+	return cell;
+}
+
+const char *
+bench_ratio(const struct bench_figure *above, const struct bench_figure *below)
+{
+	static char cells[4][40];
+	static unsigned turn;
+
+	return short_number(cells[turn++ % 4], bench_median(above) / bench_median(below));
+}
+
 /* ---- Stores ---------------------------------------------------------------------- */
 
 struct kvms *

@@ -38,6 +38,11 @@ void bench_row(const char *what, const struct bench_figure *left, const struct b
 /* A line of words below what they explain. */
 void bench_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* "12.3 (11.0 .. 13.1)"; one of a few buffers in turn. */
+const char *bench_cell(const struct bench_figure *f);
+/* "1.23" of two medians. */
+const char *bench_ratio(const struct bench_figure *above, const struct bench_figure *below);
+
 _Noreturn void bench_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- Stores ------------------------------------------------------------------ */
@@ -58,6 +63,8 @@ uint64_t bench_apply(struct kvms *s, const struct kvms_op *op, unsigned result);
 void bench_areas(void);
 void bench_whole_store(void);
 void bench_replay(const char *recording);
+/* The same as Markdown. */
+void bench_recording(const char *recording, unsigned rounds);
 void bench_socket(const char *kvmstored);
 
 #endif /* BENCH_H */

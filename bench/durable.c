@@ -13,37 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *
-number(char text[40], double value)
-{
-	snprintf(text, 40, "%.*f", value < 10 ? 2 : value < 100 ? 1 : 0, value);
-	return text;
-}
-
-const char *
-durable_cell(const struct bench_figure *f)
-{
-	static char cells[16][128];
-	static unsigned turn;
-	char *cell = cells[turn++ % 16], median[40], least[40], most[40];
-
-	if (f->rounds == 1)
-		snprintf(cell, sizeof cells[0], "%s", number(median, bench_median(f)));
-	else
-		snprintf(cell, sizeof cells[0], "%s (%s .. %s)", number(median, bench_median(f)),
-			 number(least, f->round[0]), number(most, f->round[f->rounds - 1]));
-	return cell;
-}
-
-const char *
-durable_ratio(const struct bench_figure *above, const struct bench_figure *below)
-{
-	static char cells[4][40];
-	static unsigned turn;
-
-	return number(cells[turn++ % 4], bench_median(above) / bench_median(below));
-}
-
 int
 main(int argc, char **argv)
 {

@@ -16,11 +16,6 @@ struct durable {
 	unsigned rounds;
 };
 
-/* "12.3 (11.0 .. 13.1)"; one of a few buffers in turn. */
-const char *durable_cell(const struct bench_figure *f);
-/* "1.23" of two medians. */
-const char *durable_ratio(const struct bench_figure *above, const struct bench_figure *below);
-
 /* Bytes of a request on average, over those that the loads of writes are made of. */
 size_t durable_request_size(void);
 

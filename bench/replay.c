@@ -161,26 +161,53 @@ replay_script(const struct script *script, enum kvms_check check)
 	return (double)script->count * MILLISECOND / (double)taken;
 }
 
-void
-bench_replay(const char *recording)
+/* What replaying a recording costs, measured in turn. */
+struct replays {
+	struct bench_figure imports, text, off, touched;
+	size_t operations, trace_size;
+};
+
+static void
+measure(const char *recording, unsigned rounds, struct replays *r)
 {
-	struct bench_figure imports = { .rounds = 0 }, text = { .rounds = 0 };
-	struct bench_figure off = { .rounds = 0 }, touched = { .rounds = 0 };
 	struct text trace = { NULL, 0 };
 	struct script script;
 
-	bench_heading("a recording of a Linux kernel", "laws off", "touched laws");
-	bench_add(&imports, import(recording, &trace));
+	bench_add(&r->imports, import(recording, &trace));
 	script = script_read(&trace);
-	for (unsigned i = 0; i < BENCH_ROUNDS; i++) {
-		bench_add(&text, replay_text(&trace));
-		bench_add(&off, replay_script(&script, KVMS_CHECK_OFF));
-		bench_add(&touched, replay_script(&script, KVMS_CHECK_TOUCHED));
+	for (unsigned i = 0; i < rounds; i++) {
+		bench_add(&r->text, replay_text(&trace));
+		bench_add(&r->off, replay_script(&script, KVMS_CHECK_OFF));
+		bench_add(&r->touched, replay_script(&script, KVMS_CHECK_TOUCHED));
 	}
-	bench_row("replay, parsed before, 1000 operations/s", &off, &touched);
-	bench_row("replay, text parsed and compared", NULL, &text);
-	bench_row("import of the recording, s", &imports, NULL);
-	bench_note("(%zu operations, a trace of %zu MiB; the import ran once)", script.count, trace.size >> 20);
+	r->operations = script.count;
+	r->trace_size = trace.size;
 	script_free(&script);
 	free(trace.at);
+}
+
+void
+bench_replay(const char *recording)
+{
+	struct replays r = { .operations = 0 };
+
+	bench_heading("a recording of a Linux kernel", "laws off", "touched laws");
+	measure(recording, BENCH_ROUNDS, &r);
+	bench_row("replay, parsed before, 1000 operations/s", &r.off, &r.touched);
+	bench_row("replay, text parsed and compared", NULL, &r.text);
+	bench_row("import of the recording, s", &r.imports, NULL);
+	bench_note("(%zu operations, a trace of %zu MiB; the import ran once)", r.operations, r.trace_size >> 20);
+}
+
+void
+bench_recording(const char *recording, unsigned rounds)
+{
+	struct replays r = { .operations = 0 };
+
+	measure(recording, rounds, &r);
+	printf("\n### A recording of a Linux kernel\n\n%zu operations, 1000 a second.\n\n"
+	       "| | laws off | touched laws |\n|---|---|---|\n",
+	       r.operations);
+	printf("| replay, parsed before | %s | %s |\n", bench_cell(&r.off), bench_cell(&r.touched));
+	printf("| replay, text parsed and compared | | %s |\n", bench_cell(&r.text));
 }

@@ -203,7 +203,7 @@ store_create(const struct peer *p)
 	struct kvmp_response response;
 	struct wire first;
 
-	wire_open(&first, (struct peer *)p, false, "default"); /* waits until it listens */
+	wire_open(&first, (struct peer *)p, WIRE_KVMSTORED, "default"); /* waits until it listens */
 	wire_close(&first);
 	c = kvmctl_connect(p->socket, NULL, "bench", &why);
 	request.store.name = "bench";
@@ -283,7 +283,7 @@ size_kvmstored(const struct durable *d, struct sizes *s)
 	peer_init(&p, "kvmstored");
 	peer_kvmstored(&p, d->kvmstored, settings);
 	store_create(&p);
-	wire_open(&w, &p, false, "bench");
+	wire_open(&w, &p, WIRE_KVMSTORED, "bench");
 	start = fill(&w, s->count);
 	settle(&p);
 	reader_start(&reader, &p, s->count, start);
@@ -303,7 +303,7 @@ size_kvmstored(const struct durable *d, struct sizes *s)
 	bench_add(&s->file, (double)peer_file_size(&p, "kvmstore.db") / 1048576.0);
 	from = bench_now();
 	peer_kvmstored(&p, d->kvmstored, settings);
-	wire_open(&w, &p, false, "bench");
+	wire_open(&w, &p, WIRE_KVMSTORED, "bench");
 	bench_add(&s->start, ms_since(from));
 	wire_close(&w);
 	peer_end(&p);
@@ -330,7 +330,7 @@ size_redis(struct sizes *s)
 
 	peer_init(&p, "redis");
 	peer_redis(&p, NULL);
-	wire_open(&w, &p, true, NULL);
+	wire_open(&w, &p, WIRE_RESP, NULL);
 	redis_fill(&w, s->count);
 	from = bench_now();
 	if (wire_command(&w, "BGSAVE")[0] != '+')
@@ -343,7 +343,7 @@ size_redis(struct sizes *s)
 	bench_add(&s->redis_file, (double)peer_file_size(&p, "dump.rdb") / 1048576.0);
 	from = bench_now();
 	peer_redis(&p, NULL);
-	wire_open(&w, &p, true, NULL);
+	wire_open(&w, &p, WIRE_RESP, NULL);
 	bench_add(&s->redis_start, ms_since(from));
 	wire_close(&w);
 	peer_end(&p);
@@ -361,19 +361,19 @@ snapshots_print(const struct sizes *s, size_t count)
 	       "|---|---|---|---|---|---|---|---|\n",
 	       AREA_PAGES, EXTRA);
 	for (size_t i = 0; i < count; i++)
-		printf("| %zu | %s | %s | %s | %s | %s | %s | %s |\n", s[i].count, durable_cell(&s[i].pause),
-		       durable_cell(&s[i].during.p50), durable_cell(&s[i].during.p99), durable_cell(&s[i].during.most),
-		       durable_cell(&s[i].quiet.p50), durable_cell(&s[i].quiet.p99), durable_cell(&s[i].quiet.most));
+		printf("| %zu | %s | %s | %s | %s | %s | %s | %s |\n", s[i].count, bench_cell(&s[i].pause),
+		       bench_cell(&s[i].during.p50), bench_cell(&s[i].during.p99), bench_cell(&s[i].during.most),
+		       bench_cell(&s[i].quiet.p50), bench_cell(&s[i].quiet.p99), bench_cell(&s[i].quiet.most));
 	printf("\nSaved, and started from it: from the start of the process to its first answer.  Redis has as many\n"
 	       "keys, of the size above; it saves with `BGSAVE` and loads the RDB file.  The file of kvmstored\n"
 	       "also has the journal and the room of a snapshot that was replaced.\n\n"
 	       "| mappings, keys | kvmstored saves, ms | Redis, ms | file, MiB | Redis, MiB | kvmstored starts, ms | "
 	       "Redis, ms | Redis : kvmstored |\n|---|---|---|---|---|---|---|---|\n");
 	for (size_t i = 0; i < count; i++)
-		printf("| %zu | %s | %s | %s | %s | %s | %s | %s |\n", s[i].count, durable_cell(&s[i].saved),
-		       durable_cell(&s[i].redis_saved), durable_cell(&s[i].file), durable_cell(&s[i].redis_file),
-		       durable_cell(&s[i].start), durable_cell(&s[i].redis_start),
-		       durable_ratio(&s[i].redis_start, &s[i].start));
+		printf("| %zu | %s | %s | %s | %s | %s | %s | %s |\n", s[i].count, bench_cell(&s[i].saved),
+		       bench_cell(&s[i].redis_saved), bench_cell(&s[i].file), bench_cell(&s[i].redis_file),
+		       bench_cell(&s[i].start), bench_cell(&s[i].redis_start),
+		       bench_ratio(&s[i].redis_start, &s[i].start));
 	fflush(stdout);
 }
 
@@ -437,14 +437,14 @@ journal_kvmstored(const struct durable *d, size_t ops)
 	peer_init(&p, "kvmstored");
 	peer_kvmstored(&p, d->kvmstored, settings);
 	store_create(&p);
-	wire_open(&w, &p, false, "bench");
+	wire_open(&w, &p, WIRE_KVMSTORED, "bench");
 	journal_fill(&w, ops);
 	settle(&p);
 	wire_close(&w);
 	peer_stop(&p, SIGKILL);
 	from = bench_now();
 	peer_kvmstored(&p, d->kvmstored, settings);
-	wire_open(&w, &p, false, "bench");
+	wire_open(&w, &p, WIRE_KVMSTORED, "bench");
 	ms = ms_since(from);
 	wire_close(&w);
 	peer_end(&p);
@@ -461,13 +461,13 @@ journal_redis(size_t keys)
 
 	peer_init(&p, "redis");
 	peer_redis(&p, "everysec");
-	wire_open(&w, &p, true, NULL);
+	wire_open(&w, &p, WIRE_RESP, NULL);
 	redis_fill(&w, keys);
 	wire_close(&w);
 	peer_stop(&p, SIGKILL);
 	from = bench_now();
 	peer_redis(&p, "everysec");
-	wire_open(&w, &p, true, NULL);
+	wire_open(&w, &p, WIRE_RESP, NULL);
 	ms = ms_since(from);
 	wire_close(&w);
 	peer_end(&p);
@@ -489,5 +489,5 @@ durable_journal(const struct durable *d)
 	       "applied again, its outcome compared with the one recorded, and the digest with that of each group.\n"
 	       "Redis: an append-only file with as many `SET`.\n\n"
 	       "| | 1000 operations/s |\n|---|---|\n| kvmstored | %s |\n| Redis | %s |\n| kvmstored : Redis | %s |\n",
-	       ops, durable_cell(&kvmstored), durable_cell(&redis), durable_ratio(&kvmstored, &redis));
+	       ops, bench_cell(&kvmstored), bench_cell(&redis), bench_ratio(&kvmstored, &redis));
 }

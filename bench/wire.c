@@ -197,17 +197,17 @@ hello(struct wire *w, const char *store)
 }
 
 void
-wire_open(struct wire *w, struct peer *p, bool resp, const char *store)
+wire_open(struct wire *w, struct peer *p, enum wire_kind kind, const char *store)
 {
 	const struct timespec pause = { 0, 500000 };
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
-	*w = (struct wire){ .peer = p, .fd = -1, .resp = resp };
+	*w = (struct wire){ .peer = p, .fd = -1, .resp = kind == WIRE_RESP };
 	memcpy(address.sun_path, p->socket, strlen(p->socket) + 1);
 	for (unsigned i = 0; i < 120000; i++) {
 		w->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		if (w->fd >= 0 && connect(w->fd, (const struct sockaddr *)&address, sizeof address) == 0 &&
-		    hello(w, store))
+		    (kind == WIRE_MEMCACHED || hello(w, store)))
 			return;
 		close(w->fd); /* it starts, or loads */
 		peer_check(p);

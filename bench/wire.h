@@ -13,6 +13,8 @@
 
 #define WIRE_DEPTH_MAX 1024u
 
+enum wire_kind { WIRE_KVMSTORED, WIRE_RESP, WIRE_MEMCACHED };
+
 struct wire {
 	struct peer *peer;
 	int fd;
@@ -24,8 +26,11 @@ struct wire {
 	uint64_t second;                 /* second result of the last */
 };
 
-/* Connect, waiting while the server starts and loads; "store" is for kvmstored. */
-void wire_open(struct wire *w, struct peer *p, bool resp, const char *store);
+/*
+ * Connect, waiting while the server starts and loads; "store" is for kvmstored.
+ * With memcached nothing is said; "fd" is there to be used.
+ */
+void wire_open(struct wire *w, struct peer *p, enum wire_kind kind, const char *store);
 void wire_close(struct wire *w);
 
 /* Gather a request. */

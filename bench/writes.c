@@ -210,7 +210,7 @@ server_start(struct server *s, const char *name, const char *fsync, const char *
 	else
 		peer_kvmstored(&s->peer, kvmstored, settings);
 	for (unsigned i = 0; i < CONNECTIONS_MAX; i++) {
-		wire_open(&s->clients[i].w, &s->peer, s->redis, "default");
+		wire_open(&s->clients[i].w, &s->peer, s->redis ? WIRE_RESP : WIRE_KVMSTORED, "default");
 		s->clients[i].random = UINT64_C(88172645463325252) + i;
 	}
 }
@@ -251,8 +251,8 @@ shape_measure(struct shape *s, struct server *redis, struct server *kvmstored, d
 static void
 load_print(const struct shape *s, const char *name, const struct result *r, bool ratio)
 {
-	printf("| %u x %u | %s | %s | %s | %s | %s |\n", s->connections, s->depth, name, durable_cell(&r->rate),
-	       ratio ? durable_ratio(&r->rate, &s->sets.rate) : "", durable_cell(&r->p50), durable_cell(&r->p99));
+	printf("| %u x %u | %s | %s | %s | %s | %s |\n", s->connections, s->depth, name, bench_cell(&r->rate),
+	       ratio ? bench_ratio(&r->rate, &s->sets.rate) : "", bench_cell(&r->p50), bench_cell(&r->p99));
 }
 
 static void

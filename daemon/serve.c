@@ -620,37 +620,18 @@ kvmd_client_end(struct kvmd_server *server, struct kvmd_client *client)
 static void
 serve_translate_many(const struct call *call)
 {
-	static int table_arg = -1, va_arg, found_result, paddr_result;
-	static const struct kvms_row *row;
+	uint64_t table = call->request->translate.table;
 	size_t count = call->request->translate.count;
 	uint8_t *found = kvmp_codec_alloc(call->server->codec, count);
 	uint64_t *paddr = kvmp_codec_alloc(call->server->codec, count * sizeof *paddr);
-	struct kvms_outcome *out = &call->server->outcome;
-	struct kvms_op op;
 
-	if (row == NULL) {
-		row = kvms_request_find("translate");
-		table_arg = kvms_arg_index(row, "table");
-		va_arg = kvms_arg_index(row, "va");
-		found_result = kvms_result_index(row, "found");
-		paddr_result = kvms_result_index(row, "paddr");
-	}
 	if (found == NULL || paddr == NULL) {
 		kvmd_refuse(call, KVMP_ERROR_NO_MEMORY, "no memory left for the answer");
 		return;
 	}
-	kvms_op_init(&op, row);
-	op.arg[table_arg] = call->request->translate.table;
-	for (size_t i = 0; i < count; i++) {
-		op.arg[va_arg] = call->request->translate.va[i];
-		if (!answered(call, kvms_inspect(call->client->store->model, &op, out), &op))
-			return;
-		if (out->name != 0) {
-			kvmd_refuse(call, KVMP_ERROR_INVALID, "there is no table %" PRIu64, call->request->translate.table);
-			return;
-		}
-		found[i] = out->field[found_result] != 0;
-		paddr[i] = found[i] ? out->field[paddr_result] : 0;
+	if (!kvms_translate(call->client->store->model, table, call->request->translate.va, count, found, paddr)) {
+		kvmd_refuse(call, KVMP_ERROR_INVALID, "there is no table %" PRIu64, table);
+		return;
 	}
 	call->response->type = KVMP_R_TRANSLATED;
 	call->response->translated.found = found;

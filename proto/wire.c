@@ -11,8 +11,14 @@ enum {
 	REQUEST_DRY_RUN = 2,
 	REQUEST_OP = 4,
 	REQUEST_INSPECT = 5,
+	REQUEST_TRANSLATE_MANY = 6,
+	TRANSLATE_MANY_TABLE = 1,
+	TRANSLATE_MANY_VA = 2,
 	RESPONSE_ID = 1,
 	RESPONSE_OUTCOME = 4,
+	RESPONSE_TRANSLATED = 5,
+	TRANSLATED_FOUND = 1,
+	TRANSLATED_PADDR = 2,
 	OUTCOME_CLASS = 1,
 	OUTCOME_NAME = 2,
 	OUTCOME_CAUSE = 3,
@@ -152,6 +158,35 @@ frame_begin(struct kvmp_buffer *to, size_t size, size_t max)
 	return at + KVMP_FRAME_HEADER;
 }
 
+/* Numbers as they are on the wire: eight bytes each. */
+static uint8_t *
+words_put(uint8_t *at, const uint64_t *words, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		at = fixed64_put(at, words[i]);
+	return at;
+}
+
+static bool
+translate_many_put(const struct kvmp_request *r, struct kvmp_buffer *to)
+{
+	size_t words = r->translate.count * sizeof(uint64_t), size = piece_size(TRANSLATE_MANY_VA, words);
+	uint8_t *at;
+
+	if (words == 0)
+		return false;
+	size += tag_size(TRANSLATE_MANY_TABLE) + varint_size(r->translate.table);
+	at = frame_begin(to, (r->id != 0 ? 9 : 0) + piece_size(REQUEST_TRANSLATE_MANY, size), KVMP_REQUEST_MAX);
+	if (at == NULL)
+		return false;
+	if (r->id != 0)
+		at = fixed64_put(tag_put(at, REQUEST_ID, TYPE_FIXED64), r->id);
+	at = tag_put(piece_put(at, REQUEST_TRANSLATE_MANY, size), TRANSLATE_MANY_TABLE, TYPE_VARINT);
+	at = varint_put(at, r->translate.table);
+	words_put(piece_put(at, TRANSLATE_MANY_VA, words), r->translate.va, r->translate.count);
+	return true;
+}
+
 bool
 kvmp_wire_request_put(const struct kvmp_request *r, struct kvmp_buffer *to)
 {
@@ -161,6 +196,8 @@ kvmp_wire_request_put(const struct kvmp_request *r, struct kvmp_buffer *to)
 	size_t args, op, size;
 	uint8_t *at;
 
+	if (r->type == KVMP_TRANSLATE_MANY)
+		return translate_many_put(r, to);
 	if (r->type != KVMP_OP && !inspect)
 		return false;
 	if (r->type == KVMP_OP && (r->detached || r->wait_ms > 0))
@@ -263,6 +300,25 @@ short_response_put(const struct kvmp_response *r, const struct kvmp_binding *b, 
 	return true;
 }
 
+static bool
+translated_put(const struct kvmp_response *r, struct kvmp_buffer *to)
+{
+	size_t count = r->translated.count, words = count * sizeof(uint64_t), size;
+	uint8_t *at;
+
+	if (count == 0)
+		return false;
+	size = piece_size(TRANSLATED_FOUND, count) + piece_size(TRANSLATED_PADDR, words);
+	at = frame_begin(to, 9 + piece_size(RESPONSE_TRANSLATED, size), KVMP_RESPONSE_MAX);
+	if (at == NULL)
+		return false;
+	at = fixed64_put(tag_put(at, RESPONSE_ID, TYPE_FIXED64), r->id);
+	at = piece_put(piece_put(at, RESPONSE_TRANSLATED, size), TRANSLATED_FOUND, count);
+	memcpy(at, r->translated.found, count);
+	words_put(piece_put(at + count, TRANSLATED_PADDR, words), r->translated.paddr, count);
+	return true;
+}
+
 bool
 kvmp_wire_response_put(const struct kvmp_response *r, struct kvmp_buffer *to)
 {
@@ -274,6 +330,8 @@ kvmp_wire_response_put(const struct kvmp_response *r, struct kvmp_buffer *to)
 	bool ok;
 	uint8_t *at;
 
+	if (r->type == KVMP_R_TRANSLATED)
+		return translated_put(r, to);
 	if (r->type != KVMP_R_OUTCOME || a->held_back || a->cycle_count > 0)
 		return false;
 	ok = a->outcome.name == 0;
@@ -420,6 +478,42 @@ side_get(const struct kvmp_side *side, struct rest *in, struct kvmp_arena *arena
 	return true;
 }
 
+/* Numbers of eight bytes each, at least one and nothing else; NULL: not so, or no memory. */
+static const uint64_t *
+words_get(struct rest *piece, struct kvmp_arena *arena, size_t *count)
+{
+	size_t size = (size_t)(piece->end - piece->at);
+	uint64_t *words;
+
+	if (size == 0 || size % sizeof *words != 0)
+		return NULL;
+	words = kvmp_arena_alloc(arena, size);
+	if (words == NULL)
+		return NULL;
+	*count = size / sizeof *words;
+	for (size_t i = 0; i < *count; i++)
+		fixed64_get(piece, &words[i]);
+	return words;
+}
+
+static bool
+translate_many_get(struct rest *in, struct kvmp_arena *arena, struct kvmp_request *r)
+{
+	struct rest many, va;
+
+	r->type = KVMP_TRANSLATE_MANY;
+	r->translate.table = 0;
+	if (!last_get(in, &many))
+		return false;
+	if (tag_take(&many, TRANSLATE_MANY_TABLE, TYPE_VARINT) && !varint_get(&many, &r->translate.table))
+		return false;
+	if (!tag_take(&many, TRANSLATE_MANY_VA, TYPE_LENGTH) || !last_get(&many, &va) ||
+	    (size_t)(va.end - va.at) > KVMP_TRANSLATE_MAX * sizeof(uint64_t))
+		return false;
+	r->translate.va = words_get(&va, arena, &r->translate.count);
+	return r->translate.va != NULL;
+}
+
 bool
 kvmp_wire_request_get(const uint8_t *data, size_t size, struct kvmp_arena *arena, struct kvmp_request *r)
 {
@@ -438,6 +532,8 @@ kvmp_wire_request_get(const uint8_t *data, size_t size, struct kvmp_arena *arena
 		r->dry_run = in.at[1] == 1;
 		in.at += 2;
 	}
+	if (!r->dry_run && tag_take(&in, REQUEST_TRANSLATE_MANY, TYPE_LENGTH))
+		return translate_many_get(&in, arena, r);
 	if (tag_take(&in, REQUEST_OP, TYPE_LENGTH))
 		r->type = KVMP_OP;
 	else if (!r->dry_run && tag_take(&in, REQUEST_INSPECT, TYPE_LENGTH))
@@ -471,6 +567,24 @@ outcome_get(struct rest *in, struct kvmp_answer *a)
 	return !a->has_step || varint_get(in, &a->step);
 }
 
+static bool
+translated_get(struct rest *in, struct kvmp_arena *arena, struct kvmp_response *r)
+{
+	struct rest translated, found, paddr;
+
+	r->type = KVMP_R_TRANSLATED;
+	if (!last_get(in, &translated) || !tag_take(&translated, TRANSLATED_FOUND, TYPE_LENGTH) ||
+	    !piece_get(&translated, &found) || !tag_take(&translated, TRANSLATED_PADDR, TYPE_LENGTH) ||
+	    !last_get(&translated, &paddr) || (paddr.end - paddr.at) != 8 * (found.end - found.at))
+		return false;
+	for (const uint8_t *at = found.at; at < found.end; at++)
+		if (*at > 1)
+			return false;
+	r->translated.found = found.at;
+	r->translated.paddr = words_get(&paddr, arena, &r->translated.count);
+	return r->translated.paddr != NULL;
+}
+
 bool
 kvmp_wire_response_get(const uint8_t *data, size_t size, struct kvmp_arena *arena, struct kvmp_response *r)
 {
@@ -480,9 +594,12 @@ kvmp_wire_response_get(const uint8_t *data, size_t size, struct kvmp_arena *aren
 	struct list list = { NULL, 0 };
 	unsigned code;
 
+	if (!tag_take(&in, RESPONSE_ID, TYPE_FIXED64) || !fixed64_get(&in, &r->id))
+		return false;
+	if (tag_take(&in, RESPONSE_TRANSLATED, TYPE_LENGTH))
+		return translated_get(&in, arena, r);
 	r->type = KVMP_R_OUTCOME;
-	if (!tag_take(&in, RESPONSE_ID, TYPE_FIXED64) || !fixed64_get(&in, &r->id) ||
-	    !tag_take(&in, RESPONSE_OUTCOME, TYPE_LENGTH) || !last_get(&in, &outcome) || !outcome_get(&outcome, a))
+	if (!tag_take(&in, RESPONSE_OUTCOME, TYPE_LENGTH) || !last_get(&in, &outcome) || !outcome_get(&outcome, a))
 		return false;
 	a->inspect = !tag_take(&outcome, OUTCOME_RESULT, TYPE_LENGTH);
 	if (a->inspect && !tag_take(&outcome, OUTCOME_INSPECT_RESULT, TYPE_LENGTH))

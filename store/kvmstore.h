@@ -347,6 +347,17 @@ const struct kvms_findings *kvms_broken(const struct kvms *s);
  */
 enum kvms_status kvms_inspect(struct kvms *s, const struct kvms_op *request, struct kvms_outcome *out);
 
+/*
+ * What many addresses of one table reach: the request "translate" without all
+ * that stands around one answer.  Addresses that ascend are the cheapest.
+ *
+ * => table: 0 = kernel, else a vm_space id
+ * => found[i] gets 0 or 1, paddr[i] the byte, 0 if there is none
+ * => fails with false: there is no such table
+ */
+bool kvms_translate(const struct kvms *s, uint64_t table, const uint64_t *va, size_t count, uint8_t *found,
+		    uint64_t *paddr);
+
 /* Operations applied so far, whatever their outcome. */
 uint64_t kvms_steps(const struct kvms *s);
 

@@ -192,6 +192,73 @@ translate(const struct kvms *s, uint64_t table, uint64_t va)
 	return t;
 }
 
+/* The same for a foreign store, where rights and holes of the image count. */
+static void
+translate_foreign(const struct kvms *s, uint64_t root, const uint64_t *va, size_t count, uint8_t *found, uint64_t *paddr)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct translation t = { .found = false };
+
+		if (va_is_canonical(&s->paging, va[i]))
+			t = foreign_translate(s, root, va[i]);
+		found[i] = t.found;
+		paddr[i] = t.found ? t.leaf.paddr + (va[i] - t.start) : 0;
+	}
+}
+
+/* Always in line, so that the format of the words is known where it is compiled. */
+__attribute__((always_inline)) static inline void
+translate_all(const struct kvms *s, struct paging p, uint64_t root, const uint64_t *va, size_t count,
+	      uint8_t *restrict found, uint64_t *restrict paddr)
+{
+	const unsigned char *memory = s->memory;
+	uint64_t max_paddr = s->max_paddr, node = NO_NODE, base = 0; /* the level-1 node of the address before */
+
+	for (size_t i = 0; i < count; i++) {
+		unsigned level = 1;
+		uint64_t word;
+
+		if (node == NO_NODE || (va[i] ^ base) >= page_size(2)) {
+			found[i] = 0;
+			paddr[i] = 0;
+			if (!va_is_canonical(&p, va[i]))
+				continue;
+			level = p.levels;
+			node = root;
+			base = va[i] & ~(page_size(2) - 1);
+		}
+		for (;;) {
+			memcpy(&word, memory + word_paddr(node, entry_index(va[i], level)), sizeof word);
+			if (level == 1 || pte_kind(&p, word, level) != PTE_TABLE || pte_table_paddr(&p, word) >= max_paddr)
+				break;
+			node = pte_table_paddr(&p, word);
+			level--;
+		}
+		found[i] = pte_kind(&p, word, level) == PTE_LEAF;
+		paddr[i] = found[i] ? pte_decode_frame(&p, word, level).paddr + (va[i] & (page_size(level) - 1)) : 0;
+		if (level != 1)
+			node = NO_NODE;
+	}
+}
+
+bool
+kvms_translate(const struct kvms *s, uint64_t table, const uint64_t *va, size_t count, uint8_t *found, uint64_t *paddr)
+{
+	uint64_t root = table_root(s, table);
+	struct paging p = s->paging;
+
+	if (root == NO_NODE)
+		return false;
+	if (s->foreign != NULL) {
+		translate_foreign(s, root, va, count, found, paddr);
+	} else if (p.format == PTE_X86) { /* known from here on */
+		translate_all(s, p, root, va, count, found, paddr);
+	} else {
+		translate_all(s, p, root, va, count, found, paddr);
+	}
+	return true;
+}
+
 /* A node and the addresses it spans. */
 struct span {
 	uint64_t node;
