@@ -183,7 +183,6 @@ static const struct kvmctl_command commands[] = {
 	  "that are alike as one range, then the counts.  What a listing does not tell is not compared.  Exit status 4 "
 	  "if there is a difference.\n"
 	  "\tkvmctl compare --from qemu-tlb --range vmalloc info-tlb.txt.xz\n"
-	  "\tkvmctl --embedded=image.db compare --from maps --partial --range user maps.txt\n",
 	  "\tkvmctl --embedded=a.db compare --from maps --partial --range user maps.txt\n",
 	  HISTORY_OPTIONS | OPT(from) | OPT(table) | OPT(range) | OPT(with) | OPT(without) | OPT(partial) | OPT(memory) |
 	      OPT(most) | OPT(step), 1, 1, kvmctl_compare },
@@ -224,8 +223,6 @@ static const struct kvmctl_command commands[] = {
 	{ "trace import", "FOLDER|FILE", "make a trace of a real system's recording",
 	  "Reads a recording made with Linux's function tracer: the text of its trace buffer, or a folder with "
 	  "trace.txt, snap-0/vmallocinfo and mappings.0.csv, each possibly compressed with xz.  What became of every "
-	  "event is reported on standard error, and where the recording contradicts itself; --strict stops there.\n"
-	  "\tkvmctl trace import --from linux-ftrace recording/ -o recording.kvt\n"
 	  "event is reported on standard error, and where the recording contradicts itself; --strict stops there: exit "
 	  "status 6.\n"
 	  "--from strace takes the text of \"strace -f -ttt\" instead: what processes do to their address spaces.  "
@@ -262,7 +259,6 @@ static const struct kvmctl_command commands[] = {
 	  "was free, and what a search costs: blocks that a scan looks at, and nodes of balanced trees.\n"
 	  "Areas whose address the trace asks for are placed like all others; --fixed leaves them where they are.\n"
 	  "\tkvmctl trace policy recording.kvt\n"
-	  "\tkvmctl trace policy recording.kvt --alloc first-fit-top,best-fit --csv\n",
 	  "\tkvmctl trace policy recording.kvt --alloc best-fit,highest --csv --every 100\n",
 	  OPT(output) | OPT(csv) | OPT(every) | OPT(alloc) | OPT(fixed), 1, 1, kvmctl_trace_policy },
 	{ "trace coverage", "FILE...", "which outcomes and laws traces reach",
