@@ -25,10 +25,11 @@
 #define PAGE KVMS_PAGE_SIZE
 
 /*
- * A place where a test may make the model wrong; store/faults.def says how.
- * Only in a library of the tests' own: everywhere else it is a constant.
+ * A place where the model may be made wrong; store/faults.def says how.  In a
+ * library of the tests' own that is chosen as it runs, with configure's
+ * --with-fault for good; everywhere else it is 0.
  */
-#ifdef KVMS_FAULTS
+#if defined KVMS_FAULTS || defined KVMS_PLANTED
 enum fault {
 	FAULT_NONE,
 #define KVMS_FAULT(name, config, profile, check, text) FAULT_##name,
@@ -36,8 +37,12 @@ enum fault {
 #undef KVMS_FAULT
 	FAULTS
 };
+#endif
+#ifdef KVMS_FAULTS
 extern unsigned kvms_fault; /* the one planted now */
 #define FAULT(name) (kvms_fault == FAULT_##name)
+#elif defined KVMS_PLANTED
+#define FAULT(name) (KVMS_PLANTED == FAULT_##name)
 #else
 #define FAULT(name) 0
 #endif
