@@ -6,9 +6,12 @@
 
 #include "trace/text.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 /* ---- Opening -------------------------------------------------------------------- */
@@ -69,12 +72,31 @@ kvmctl_history_fail(const struct kvmctl_history *h)
 	return KVMCTL_UNREADABLE;
 }
 
+/* Keep daemons out of the directory while it is opened: true, with the lock or -1 in *lock, if none has it. */
+static bool
+keep_daemons_out(const char *dir, int *lock)
+{
+	struct kvt_buffer path = { 0 };
+
+	kvt_putf(&path, "%s/kvmstored.lock", dir);
+	*lock = path.failed ? -1 : open(path.at, O_RDONLY | O_CLOEXEC);
+	bool missing = *lock < 0 && !path.failed && errno == ENOENT;
+	kvt_buffer_free(&path);
+	if (*lock < 0)
+		return missing;
+	return flock(*lock, LOCK_SH | LOCK_NB) == 0;
+}
+
 /* Open the directory, and look what there is of the store. */
 static enum kvmctl_status
 open_dir(struct kvmctl_history *h, const char *dir)
 {
-	enum persist_status status = persist_open(dir, PERSIST_READ_ONLY, &h->db, h->why, sizeof h->why);
+	int lock;
+	unsigned alone = keep_daemons_out(dir, &lock) ? PERSIST_ALONE : 0;
+	enum persist_status status = persist_open(dir, PERSIST_READ_ONLY | alone, &h->db, h->why, sizeof h->why);
 
+	if (lock >= 0)
+		close(lock);
 	if (status == PERSIST_OK)
 		status = persist_history(h->db, h->store, &h->is, h->why, sizeof h->why);
 	if (status == PERSIST_OK)

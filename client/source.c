@@ -1,39 +1,21 @@
 #include "client/source.h"
 
-#include "client/history.h"
+#include "client/state.h"
 #include "trace/text.h"
 
 #include <inttypes.h>
 #include <string.h>
-
-/* The state behind a step, from the journal. */
-static enum kvmctl_status
-open_history(struct kvmctl *k, struct kvmctl_source *source)
-{
-	const char *word = k->option[OPTION_step] != NULL ? k->option[OPTION_step] : "last";
-	struct kvmctl_history h = { 0 };
-	uint64_t step;
-
-	enum kvmctl_status status = kvmctl_step_check("--step", word);
-	if (status != KVMCTL_OK)
-		return status;
-	status = kvmctl_history_open(k, &h);
-	if (status == KVMCTL_OK)
-		status = kvmctl_history_step(&h, word, &step);
-	if (status == KVMCTL_OK)
-		status = kvmctl_history_rebuild(&h, step, &source->owned);
-	kvmctl_history_close(&h);
-	source->s = source->owned;
-	return status;
-}
 
 enum kvmctl_status
 kvmctl_source_open(struct kvmctl *k, struct kvmctl_source *source)
 {
 	enum kvmctl_status status;
 
-	if (k->option[OPTION_embedded] == NULL)
-		return open_history(k, source);
+	if (k->option[OPTION_embedded] == NULL) {
+		status = kvmctl_state_get(k, &source->owned, NULL);
+		source->s = source->owned;
+		return status;
+	}
 	if (k->option[OPTION_step] != NULL || k->option[OPTION_state_dir] != NULL) {
 		kvmctl_complain("--%s asks a history: leave --embedded out",
 				k->option[OPTION_step] != NULL ? "step" : "state-dir");

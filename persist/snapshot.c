@@ -796,8 +796,10 @@ state_open(const char *dir, const char *path, unsigned flags, struct persist **d
 				      "%s: %s", dir, strerror(errno));
 	if (!S_ISDIR(st.st_mode))
 		return persist_report(r, PERSIST_FAILED, "%s: not a directory", dir);
-	/* who only reads does so beside a daemon that writes: then the end is on its way */
-	enum persist_status status = read_only ? PERSIST_OK : persist_wal_judge(path, &torn, r);
+	/* who only reads may do so beside a daemon that writes: then the end is on its way */
+	enum persist_status status = PERSIST_OK;
+	if (!read_only || (flags & PERSIST_ALONE) != 0)
+		status = persist_wal_judge(path, &torn, r);
 	if (status == PERSIST_OK)
 		status = open_checked(path, read_only, db, r);
 	if (status == PERSIST_ABSENT && (flags & PERSIST_CREATE) != 0 && !read_only) {
@@ -820,7 +822,7 @@ state_open(const char *dir, const char *path, unsigned flags, struct persist **d
 		return status;
 	}
 	(*db)->torn = torn;
-	if (torn > 0)
+	if (torn > 0 && !read_only)
 		log_empty(*db); /* or the same bytes would be found torn again */
 	return PERSIST_OK;
 }

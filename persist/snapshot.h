@@ -55,6 +55,7 @@ struct persist; /* opaque: an open kvmstore.db */
 
 #define PERSIST_CREATE 1u    /* make kvmstore.db if there is none (not the directory) */
 #define PERSIST_READ_ONLY 2u /* never write; not together with PERSIST_CREATE */
+#define PERSIST_ALONE 4u     /* with PERSIST_READ_ONLY: nobody else writes, so the log is judged too */
 
 /*
  * Open the database of state directory "dir".

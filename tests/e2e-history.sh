@@ -192,6 +192,23 @@ ctl 2 --state-dir state dump-memory -
 ctl 2 --state-dir state at last nonsense
 says err 'help requests'
 
+# --- a log that the disk has changed is not read as if it were shorter ---------------------------
+
+start --state-dir killed --durability full
+for number in 1 2 3 4 5; do
+	ctl 0 frame_alloc
+done
+kill -KILL $daemon
+wait $daemon 2> /dev/null
+daemon=
+ctl 0 --state-dir killed log
+[ "$(wc -l < out)" -eq 5 ] || fail "not five steps"
+printf 'damage' | dd of=killed/kvmstore.db-wal bs=1 seek=5000 conv=notrunc 2> /dev/null
+ctl 6 --state-dir killed log
+says err 'whole groups follow it'
+ctl 6 --state-dir killed export --json
+[ ! -s out ] || fail "an export of a damaged log"
+
 # --- without a journal, and without a directory ------------------------------------------------
 
 start --state-dir off --durability off
@@ -201,6 +218,13 @@ ctl 0 snapshot save
 ctl 6 log
 says err 'its history begins behind step 0'
 ctl 6 trace record --live
+# without a journal too, what is written is the store as it is now
+ctl 0 exec frame_alloc 'kvirt_map_frames area_size=0x2000 frames=[1] prop=rw:wb'
+ctl 0 mappings
+[ "$(wc -l < out)" -eq 2 ] || fail "the mapping of a store without a journal is missing"
+ctl 0 exec 'kvirt_drop area=1' frame_alloc
+ctl 0 dump-memory image
+says image.json '"step":4,'
 stop
 start
 for command in log 'export --json' 'dump-memory image' 'at 0 digest'; do
