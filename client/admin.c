@@ -570,7 +570,8 @@ kvmctl_snapshot_load(struct kvmctl *k)
 		    "--embedded=FILE works on a snapshot with any command; there is nothing to load it into");
 		return KVMCTL_USAGE;
 	}
-	if (k->argc > 0 && !kvt_parse_u64(k->argv[0], strlen(k->argv[0]), &request.snapshot)) {
+	if (k->argc > 0 &&
+	    (!kvt_parse_u64(k->argv[0], strlen(k->argv[0]), &request.snapshot) || request.snapshot == 0)) {
 		kvmctl_complain("'%s' is no id of a snapshot: \"kvmctl snapshot list\" shows them", k->argv[0]);
 		return KVMCTL_USAGE;
 	}

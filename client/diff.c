@@ -651,12 +651,17 @@ is_file(const char *word)
 static enum kvmctl_status
 find_steps(struct kvmctl *k, struct diff *d)
 {
-	enum kvmctl_status status = kvmctl_step_check("diff", k->argv[0]);
+	enum kvmctl_status status;
+	char shown[KVMCTL_SHOWN];
 
-	if (status == KVMCTL_OK)
-		status = kvmctl_step_check("diff", k->argv[1]);
-	if (status == KVMCTL_OK)
-		status = kvmctl_history_open(k, &d->h);
+	for (int i = 0; i < 2; i++) {
+		if (kvmctl_step_is(k->argv[i]))
+			continue;
+		kvmctl_complain("diff '%s': expected a step (a number, last or last-N), or two files that are there",
+				kvmctl_shown(shown, k->argv[i]));
+		return KVMCTL_USAGE;
+	}
+	status = kvmctl_history_open(k, &d->h);
 	if (status == KVMCTL_OK)
 		status = kvmctl_history_step(&d->h, k->argv[0], &d->before.step);
 	if (status == KVMCTL_OK)

@@ -248,6 +248,10 @@ find_range(struct recording *r, bool live, uint64_t *from, uint64_t *to)
 		return KVMCTL_USAGE;
 	}
 	status = kvmctl_option_number(r->k, OPTION_to, UINT64_MAX, to);
+	if (status == KVMCTL_OK && r->k->option[OPTION_from] == NULL && *to < *from) {
+		kvmctl_complain("--to %" PRIu64 ": that step has passed; say with --from where to begin", *to);
+		return KVMCTL_USAGE;
+	}
 	if (status != KVMCTL_OK || r->k->option[OPTION_from] == NULL)
 		return status;
 	asked.option[OPTION_to] = NULL;
@@ -255,6 +259,10 @@ find_range(struct recording *r, bool live, uint64_t *from, uint64_t *to)
 	uint64_t last;
 	status = kvmctl_history_range(&r->h, r->h.is.first, r->h.is.last, from, &last);
 	r->h.k = r->k;
+	if (status == KVMCTL_OK && *to < *from) {
+		kvmctl_complain("--from %" PRIu64 " --to %" PRIu64 ": no step lies between them", *from, *to);
+		return KVMCTL_USAGE;
+	}
 	return status;
 }
 

@@ -173,6 +173,14 @@ done
 ctl 2 store clone other -- -1
 ctl 2 store clone other first
 ctl 3 --store other status
+ctl 2 snapshot load 0
+ctl 2 diff here there
+says err 'or two files that are there'
+ctl 2 trace record --live --to 7
+says err 'that step has passed'
+ctl 2 trace record --live --from 5 --to 4
+ctl 0 trace record --live --from 5 --to 7
+[ "$(grep -o '@step=[0-9]*' out)" = '@step=5' ] || fail "not the one step that led to the state"
 stop
 
 # --- no output takes the place of a database ------------------------------------------------------
