@@ -929,8 +929,8 @@ static const char *const edits[] = {
 	"UPDATE mapping SET pages = replace(pages, ']', ',99999999999999999999]') WHERE pages IS NOT NULL",
 	"UPDATE mapping SET pages = replace(pages, ',', ',9') WHERE pages IS NOT NULL",
 	"UPDATE mapping SET pages = replace(pages, ',', ',null,') WHERE pages IS NOT NULL",
-	"UPDATE mapping SET pages = replace(pages, ']', replace(hex(zeroblob(600)), '00', ',null') || ']')"
-	" WHERE pages IS NOT NULL",
+	("UPDATE mapping SET pages = replace(pages, ']', replace(hex(zeroblob(600)), '00', ',null') || ']')"
+	 " WHERE pages IS NOT NULL"),
 	"UPDATE mapping SET pages = '[]' WHERE pages IS NOT NULL",
 	"UPDATE mapping SET pages = '[null]', leaves = 0 WHERE pages IS NOT NULL",
 	"UPDATE mapping SET pages = '' WHERE pages IS NOT NULL",

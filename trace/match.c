@@ -187,7 +187,7 @@ static bool
 match_next(struct match *m, uint64_t last)
 {
 	const struct kvt_item *a = side_item(&m->listed), *b = side_item(&m->store);
-	uint64_t from_a, from_b;
+	uint64_t from_a = 0, from_b = 0;
 	struct kvt_difference d = { .last = last };
 
 	if (a != NULL && (from_a = side_start(&m->listed)) > last)
