@@ -60,10 +60,18 @@ on_step(void *arg, struct kvt_target *target, const struct kvt_line *line, const
 	if (!sh->show)
 		return true;
 	kvt_buffer_reset(&sh->text);
-	kvt_print_op(&sh->text, kvms_op_row(op->code), op);
-	kvt_puts(&sh->text, " -> ");
-	kvt_print_outcome(&sh->text, kvms_op_row(op->code), out);
-	printf("%" PRIu64 ": %s\n", number, kvt_buffer_text(&sh->text));
+	kvt_putf(&sh->text, sh->k->json ? "{\"step\":%" PRIu64 ",\"call\":" : "%" PRIu64 ": ", number);
+	if (sh->k->json) {
+		kvt_json_op(&sh->text, kvms_op_row(op->code), op);
+		kvt_puts(&sh->text, ",\"outcome\":");
+		kvt_json_outcome(&sh->text, kvms_op_row(op->code), out);
+		kvt_putc(&sh->text, '}');
+	} else {
+		kvt_print_op(&sh->text, kvms_op_row(op->code), op);
+		kvt_puts(&sh->text, " -> ");
+		kvt_print_outcome(&sh->text, kvms_op_row(op->code), out);
+	}
+	puts(kvt_buffer_text(&sh->text));
 	return true;
 }
 
@@ -153,15 +161,13 @@ move(struct shell *sh, int argc, char **argv, bool back)
 	if (status == KVMCTL_OK)
 		status = trace_go(sh, count > before ? 0 : before - count, false);
 	if (status == KVMCTL_OK)
-		printf("behind operation %" PRIu64 "\n", sh->at);
+		printf(sh->k->json ? "{\"step\":%" PRIu64 "}\n" : "behind operation %" PRIu64 "\n", sh->at);
 	return status;
 }
 
-static enum kvmctl_status
-where(struct shell *sh)
+static void
+where_text(const struct shell *sh, uint64_t digest)
 {
-	uint64_t digest;
-
 	if (sh->trace != NULL)
 		printf("%s, behind operation %" PRIu64 "\n", sh->trace, sh->at);
 	else if (sh->session.connection != NULL)
@@ -170,10 +176,49 @@ where(struct shell *sh)
 	else
 		printf("a store in this process%s%s\n", sh->k->option[OPTION_embedded][0] != '\0' ? ", from " : "",
 		       sh->k->option[OPTION_embedded]);
+	printf("digest=0x%016" PRIx64 "\n", digest);
+}
+
+static void
+json_member(struct kvt_buffer *b, const char *name, const char *value)
+{
+	kvt_putf(b, "\"%s\":", name);
+	kvt_json_string(b, value, strlen(value));
+	kvt_putc(b, ',');
+}
+
+static void
+where_json(struct shell *sh, uint64_t digest)
+{
+	struct kvt_buffer *b = &sh->text;
+
+	kvt_buffer_reset(b);
+	kvt_putc(b, '{');
+	if (sh->trace != NULL) {
+		json_member(b, "trace", sh->trace);
+		kvt_putf(b, "\"step\":%" PRIu64 ",", sh->at);
+	} else if (sh->session.connection != NULL) {
+		json_member(b, "store", kvmctl_store_name(sh->k));
+		json_member(b, "socket", kvmctl_socket(sh->session.connection));
+	} else if (sh->k->option[OPTION_embedded][0] != '\0') {
+		json_member(b, "snapshot", sh->k->option[OPTION_embedded]);
+	}
+	kvt_putf(b, "\"digest\":\"0x%016" PRIx64 "\"}", digest);
+	puts(kvt_buffer_text(b));
+}
+
+static enum kvmctl_status
+where(struct shell *sh)
+{
+	uint64_t digest;
+
 	enum kvt_status status = sh->session.target->digest(sh->session.target, &digest);
 	if (status != KVT_DONE)
 		return kvmctl_complain_target(&sh->session, status);
-	printf("digest=0x%016" PRIx64 "\n", digest);
+	if (sh->k->json)
+		where_json(sh, digest);
+	else
+		where_text(sh, digest);
 	return KVMCTL_OK;
 }
 

@@ -169,7 +169,7 @@ tell_json(struct comparing *c, const struct kvt_difference *d)
 {
 	static const char *const words[] = { "store", "only", "changed", "outcome" };
 
-	kvt_putf(&c->line, "%s{\"difference\":\"%s\"", c->told > 0 ? ",\n" : "", words[d->kind]);
+	kvt_putf(&c->line, "%s{\"difference\":\"%s\"", c->told > 0 ? "," : "", words[d->kind]);
 	if (d->kind == KVT_CONFIG) {
 		kvt_putf(&c->line, ",\"key\":\"%s\"", d->row->args[d->field].name);
 		for (unsigned side = 0; side < 2; side++) {
@@ -260,6 +260,8 @@ compare(struct comparing *c, struct kvt_input *in[2])
 		printf("%s,\"differences\":[", kvt_buffer_text(&c->line));
 	}
 	result = kvt_align(&a, in[0], in[1]);
+	if (c->k->json && result != KVT_PASSED && result != KVT_DIVERGED)
+		puts("]}");
 	if (result != KVT_PASSED && result != KVT_DIVERGED)
 		return result == KVT_SYNTAX || c->status == KVMCTL_OK ? (enum kvmctl_status)result : c->status;
 	status = tell_end(c, &a.counts, &same_state);

@@ -144,7 +144,10 @@ tell_missing(void *arg, const struct kvms_row *row, unsigned name)
 	const char *cause = kvms_outcome_cause(name);
 	const struct kvmctl *k = arg;
 
-	if (!k->quiet)
+	if (k->json)
+		fprintf(stderr, "{\"op\":\"%s\",\"class\":\"%s\",\"name\":\"%s\",\"cause\":\"%s\"}\n", row->name,
+			kvms_class_word(kvms_outcome_class(name)), kvms_outcome_name(name), cause != NULL ? cause : "");
+	else if (!k->quiet)
 		fprintf(stderr, "not reached: %s %s%s%s%s%s\n", row->name, kvms_class_word(kvms_outcome_class(name)),
 			name != 0 ? " " : "", kvms_outcome_name(name), cause != NULL ? " cause=" : "",
 			cause != NULL ? cause : "");
@@ -190,7 +193,10 @@ generate(struct kvmctl *k, const struct kvms_op *config)
 	closed = kvmctl_output_close(&o, status == KVMCTL_OK || status == KVMCTL_BROKEN);
 	if (status != KVMCTL_OK || closed != KVMCTL_OK || !gen.until_covered)
 		return status != KVMCTL_OK ? status : closed;
-	if (!k->quiet)
+	if (k->json)
+		fprintf(stderr, "{\"reached\":%u,\"outcomes\":%u,\"ops\":%" PRIu64 "}\n", gen.cells - gen.cells_missing,
+			gen.cells, gen.made);
+	else if (!k->quiet)
 		fprintf(stderr, "%u of %u outcomes reached in %" PRIu64 " operations\n", gen.cells - gen.cells_missing,
 			gen.cells, gen.made);
 	return gen.cells_missing > 0 ? KVMCTL_NOT_OK : KVMCTL_OK;

@@ -205,6 +205,8 @@ says out "linux.kvt:$line (step "
 says out ": only in the first"
 says out "  - kvirt_reserve_at start="
 run 4 --json trace diff linux.kvt other.kvt
+checks=$((checks + 1))
+[ "$(wc -l < out)" -eq 1 ] || failure 'trace diff --json is not one object a line'
 mv out diff.json
 json diff.json "
 assert d['ops'] == [$ops, $ops - 1] and d['only'] == [1, 0]

@@ -137,6 +137,15 @@ $form, behind operation 0
 END
 	says err 'the trace ends with operation 5'
 done
+printf 'where\nstep\nback 2\nareas\n' | shell 0 --json -e shell --trace t.kvt --to 3
+checks=$((checks + 1))
+python3 -c '
+import json
+where, step, back, areas = [json.loads(line) for line in open("out")]
+assert where["trace"] == "t.kvt" and where["step"] == 3 and where["digest"][:2] == "0x", where
+assert step["step"] == 4 and step["call"]["op"] == "kvirt_peek" and step["outcome"]["class"] == "ok", step
+assert back == {"step": 2} and areas["result"] == {"areas": []}, (back, areas)
+' 2> err || failure "what a shell prints as JSON"
 printf 'where\n' | shell 0 -e shell --trace t.kvt --to 99
 says err 'the trace ends with operation 5'
 

@@ -147,6 +147,11 @@ says clients.kvt ' @client=3 '
 run 0 -e replay clients.kvt
 run 0 trace gen --illegal 0 --steps 300 arch=loongarch64 -o legal.kvt
 run 0 -e replay legal.kvt
+run 1 --json trace gen --until-covered --steps 200 -o few.kvt
+checks=$((checks + 1))
+[ "$(grep -c '^{"op":"[a-z_0-9]*","class":"[a-z]*","name":"[A-Za-z_]*","cause":"[A-Za-z_]*"}$' err)" -gt 20 ] &&
+	[ "$(grep -vc '^{"op":' err)" -eq 1 ] && grep -q '^{"reached":[0-9]*,"outcomes":[0-9]*,"ops":200}$' err ||
+	failure "what has not come, as JSON"
 run 1 trace gen --until-covered --steps 200 -o few.kvt
 says err 'not reached: io_read ok'
 says err ' outcomes reached in 200 operations'
