@@ -26,7 +26,8 @@
 #define PAGE KVMS_PAGE_SIZE
 #define PROP_RW (KVMS_PROP_R | KVMS_PROP_W | UINT64_C(4) << KVMS_PROP_CACHE_SHIFT) /* rw:wb */
 #define CONNECTIONS_MAX 50u
-#define BATCHES 16u /* made for each connection, sent in turn */
+#define REQUESTS 65536u    /* keys, addresses made for all connections, sent in turn */
+#define BATCHES_MIN 16u    /* for each connection; an even number, for what is done has to be undone */
 #define IN_SIZE (1u << 18)
 #define SAMPLES_MAX (1u << 21)
 #define MANY 64u   /* addresses, keys in one request */
@@ -240,7 +241,9 @@ answer_size(enum answer kind, const uint8_t *at, size_t have)
 
 struct lane {
 	int fd;
-	struct kvmp_buffer batch[BATCHES];
+	struct kvmp_buffer requests;
+	size_t *from;      /* where each batch begins, and the last ends */
+	unsigned batches;
 	unsigned next;     /* batch */
 	unsigned awaited;  /* answers */
 	uint64_t sent;     /* when */
@@ -253,12 +256,12 @@ static struct lane lanes[CONNECTIONS_MAX];
 static void
 lane_send(struct lane *l, struct peer *p, unsigned depth)
 {
-	const struct kvmp_buffer *b = &l->batch[l->next++ % BATCHES];
+	unsigned batch = l->next++ % l->batches;
 
 	l->sent = bench_now();
 	l->awaited = depth;
-	for (size_t at = b->start; at < b->end;) {
-		ssize_t n = send(l->fd, b->data + at, b->end - at, MSG_NOSIGNAL);
+	for (size_t at = l->from[batch]; at < l->from[batch + 1];) {
+		ssize_t n = send(l->fd, l->requests.data + at, l->from[batch + 1] - at, MSG_NOSIGNAL);
 
 		if (n < 0 && errno != EINTR) {
 			peer_check(p);
@@ -298,8 +301,21 @@ lane_take(struct lane *l, const struct load *load)
 }
 
 static void
+lane_fill(struct lane *l, const struct load *load, unsigned c, unsigned depth)
+{
+	for (unsigned b = 0; b < l->batches; b++) {
+		l->from[b] = l->requests.end;
+		for (unsigned i = 0; i < depth; i++)
+			load->put(&l->requests, c, b * depth + i);
+	}
+	l->from[l->batches] = l->requests.end;
+}
+
+static void
 lanes_open(const struct load *load, unsigned count, unsigned depth)
 {
+	unsigned keys = load->answer == ANSWER_TRANSLATED || load->answer == ANSWER_ARRAY ? MANY : 1;
+	unsigned batches = depth == 0 ? 0 : REQUESTS / (count * depth * keys) / 2 * 2;
 	struct wire w;
 
 	for (unsigned c = 0; c < count; c++) {
@@ -314,11 +330,12 @@ lanes_open(const struct load *load, unsigned count, unsigned depth)
 		wire_close(&w);
 		l->start = l->end = 0;
 		l->in = l->in != NULL ? l->in : malloc(IN_SIZE);
-		if (l->fd < 0 || l->in == NULL)
+		l->batches = batches < BATCHES_MIN ? BATCHES_MIN : batches;
+		l->from = calloc(l->batches + 1, sizeof *l->from);
+		if (l->fd < 0 || l->in == NULL || l->from == NULL)
 			bench_die("no memory");
-		for (unsigned b = 0; b < BATCHES; b++)
-			for (unsigned i = 0; i < depth; i++)
-				load->put(&l->batch[b], c, b * depth + i);
+		if (depth > 0)
+			lane_fill(l, load, c, depth);
 	}
 }
 
@@ -327,8 +344,8 @@ lanes_close(unsigned count)
 {
 	for (unsigned c = 0; c < count; c++) {
 		close(lanes[c].fd);
-		for (unsigned b = 0; b < BATCHES; b++)
-			kvmp_buffer_free(&lanes[c].batch[b]);
+		kvmp_buffer_free(&lanes[c].requests);
+		free(lanes[c].from);
 	}
 }
 
@@ -461,7 +478,7 @@ keys_fill(struct peer *p, enum wire_kind kind)
 
 	lanes_open(&load, 1, 0);
 	for (uint64_t i = 0; i < mappings; i += 100) {
-		l->batch[0].start = l->batch[0].end = 0;
+		l->requests.start = l->requests.end = 0;
 		l->next = 0;
 		for (uint64_t k = i; k < i + 100; k++) {
 			key_text(key, k);
@@ -470,8 +487,9 @@ keys_fill(struct peer *p, enum wire_kind kind)
 			else
 				snprintf(text, sizeof text, "set %s 0 0 %u\r\n%0*u\r\n", key, VALUE_SIZE, (int)VALUE_SIZE,
 					 (unsigned)k);
-			text_put(&l->batch[0], text);
+			text_put(&l->requests, text);
 		}
+		l->from[1] = l->requests.end;
 		lane_send(l, p, 100);
 		while (!lane_take(l, &load))
 			continue;

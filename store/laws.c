@@ -268,9 +268,9 @@ SLOT_LAW(meta_node_rc)
 }
 
 /*
- * How many of "count" words, a multiple of four, have a bit of the mask.  It
- * is counted for every touched node, so four words at a time: twice as fast
- * where the machine compares them in one instruction.
+ * How many of "count" words, a multiple of 16, have a bit of the mask.  It is
+ * counted for every touched node, so four words at a time, which is twice as fast
+ * where the machine compares them in one instruction, and four times that a turn.
  */
 #if defined __x86_64__ && defined __GLIBC__ && !defined __SANITIZE_ADDRESS__ && !defined __clang__
 __attribute__((target_clones("avx2", "default")))
@@ -279,10 +279,17 @@ static unsigned
 words_with(const uint64_t *word, unsigned count, uint64_t mask)
 {
 	typedef uint64_t four __attribute__((vector_size(32), aligned(8), may_alias));
-	four masks = { mask, mask, mask, mask }, none = { 0, 0, 0, 0 }, absent = none;
+	const four masks = { mask, mask, mask, mask }, none = { 0, 0, 0, 0 };
+	const four *at = (const four *)(const void *)word, *end = at + count / 4;
+	four absent = none, more = none;
 
-	for (unsigned i = 0; i < count; i += 4)
-		absent += (four)((*(const four *)(const void *)(word + i) & masks) == none); /* all ones: -1 */
+	for (; at < end; at += 4) {
+		absent += (four)((at[0] & masks) == none); /* all ones: -1 */
+		more += (four)((at[1] & masks) == none);
+		absent += (four)((at[2] & masks) == none);
+		more += (four)((at[3] & masks) == none);
+	}
+	absent += more;
 	return count + (unsigned)(absent[0] + absent[1] + absent[2] + absent[3]);
 }
 

@@ -206,56 +206,85 @@ translate_foreign(const struct kvms *s, uint64_t root, const uint64_t *va, size_
 	}
 }
 
-/* Always in line, so that the format of the words is known where it is compiled. */
+/* Where a walk ended: the word that answers. */
+struct answer_at {
+	const unsigned char *word;
+	unsigned level;
+};
+
+#define WALKS 16u /* at once: their words come from memory together */
+
+/*
+ * Always in line, so that the format of the words is known where it is compiled.
+ * Of the places that "p" names only those that a walk needs are filled in.
+ */
 __attribute__((always_inline)) static inline void
-translate_all(const struct kvms *s, struct paging p, uint64_t root, const uint64_t *va, size_t count,
+translate_all(const struct kvms *s, const struct paging p, uint64_t root, const uint64_t *va, size_t count,
 	      uint8_t *restrict found, uint64_t *restrict paddr)
 {
+	static const unsigned char absent[sizeof(uint64_t)];
 	const unsigned char *memory = s->memory;
-	uint64_t max_paddr = s->max_paddr, node = NO_NODE, base = 0; /* the level-1 node of the address before */
+	uint64_t max_paddr = s->max_paddr, word;
+	uint64_t node = NO_NODE, base = 0; /* the level-1 node of the address before */
+	struct answer_at at[WALKS];
 
-	for (size_t i = 0; i < count; i++) {
-		unsigned level = 1;
-		uint64_t word;
+	for (size_t i = 0; i < count; i += WALKS) {
+		size_t walks = count - i < WALKS ? count - i : WALKS;
 
-		if (node == NO_NODE || (va[i] ^ base) >= page_size(2)) {
-			found[i] = 0;
-			paddr[i] = 0;
-			if (!va_is_canonical(&p, va[i]))
+		for (size_t k = 0; k < walks; k++) {
+			uint64_t addr = va[i + k];
+			unsigned level = p.levels;
+
+			if (node != NO_NODE && (addr ^ base) < page_size(2)) {
+				at[k] = (struct answer_at){ memory + word_paddr(node, entry_index(addr, 1)), 1 };
 				continue;
-			level = p.levels;
-			node = root;
-			base = va[i] & ~(page_size(2) - 1);
+			}
+			if (!va_is_canonical(&p, addr)) {
+				at[k] = (struct answer_at){ absent, 1 };
+				continue;
+			}
+			for (node = root;; node = pte_table_paddr(&p, word), level--) {
+				at[k] = (struct answer_at){ memory + word_paddr(node, entry_index(addr, level)), level };
+				if (level == 1)
+					break;
+				memcpy(&word, at[k].word, sizeof word);
+				if (pte_kind(&p, word, level) != PTE_TABLE || pte_table_paddr(&p, word) >= max_paddr)
+					break;
+			}
+			base = addr & ~(page_size(2) - 1);
+			if (level != 1)
+				node = NO_NODE;
+			__builtin_prefetch(at[k].word);
 		}
-		for (;;) {
-			memcpy(&word, memory + word_paddr(node, entry_index(va[i], level)), sizeof word);
-			if (level == 1 || pte_kind(&p, word, level) != PTE_TABLE || pte_table_paddr(&p, word) >= max_paddr)
-				break;
-			node = pte_table_paddr(&p, word);
-			level--;
+		for (size_t k = 0; k < walks; k++) {
+			bool leaf;
+
+			memcpy(&word, at[k].word, sizeof word);
+			leaf = pte_kind(&p, word, at[k].level) == PTE_LEAF;
+			found[i + k] = leaf;
+			paddr[i + k] = leaf ? pte_decode_frame(&p, word, at[k].level).paddr +
+						      (va[i + k] & (page_size(at[k].level) - 1))
+					    : 0;
 		}
-		found[i] = pte_kind(&p, word, level) == PTE_LEAF;
-		paddr[i] = found[i] ? pte_decode_frame(&p, word, level).paddr + (va[i] & (page_size(level) - 1)) : 0;
-		if (level != 1)
-			node = NO_NODE;
 	}
 }
 
 bool
 kvms_translate(const struct kvms *s, uint64_t table, const uint64_t *va, size_t count, uint8_t *found, uint64_t *paddr)
 {
+	const struct paging *p = &s->paging;
 	uint64_t root = table_root(s, table);
-	struct paging p = s->paging;
 
 	if (root == NO_NODE)
 		return false;
-	if (s->foreign != NULL) {
+	if (s->foreign != NULL)
 		translate_foreign(s, root, va, count, found, paddr);
-	} else if (p.format == PTE_X86) { /* known from here on */
-		translate_all(s, p, root, va, count, found, paddr);
-	} else {
-		translate_all(s, p, root, va, count, found, paddr);
-	}
+	else if (p->format == PTE_X86)
+		translate_all(s, (struct paging){ .format = PTE_X86, .levels = p->levels, .width = p->width }, root, va,
+			      count, found, paddr);
+	else
+		translate_all(s, (struct paging){ .format = p->format, .levels = p->levels, .width = p->width }, root, va,
+			      count, found, paddr);
 	return true;
 }
 

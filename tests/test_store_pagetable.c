@@ -1124,3 +1124,54 @@ Test(pagetable_depths, that_make_no_sense_are_refused_with_the_reason)
 		cr_assert_null(paging_flaw(&paging), "arch %u", arch);
 	}
 }
+
+/* ---- Many translations in one call ------------------------------------------------------------ */
+
+/* One by one, as the request says. */
+static void
+assert_translated(struct kvms *s, uint64_t table, const uint64_t *va, size_t count)
+{
+	uint64_t *paddr = calloc(count, sizeof *paddr);
+	uint8_t *found = calloc(count, sizeof *found);
+
+	cr_assert(paddr != NULL && found != NULL);
+	memset(found, 7, count);
+	cr_assert(kvms_translate(s, table, va, count, found, paddr));
+	for (size_t i = 0; i < count; i++) {
+		struct translation t = translate(s, table, va[i]);
+
+		cr_assert_eq(found[i], t.found, "0x%" PRIx64, va[i]);
+		cr_assert_eq(paddr[i], t.found ? t.leaf.paddr + (va[i] - t.start) : 0, "0x%" PRIx64, va[i]);
+	}
+	free(found);
+	free(paddr);
+}
+
+Test(translate, many_addresses_reach_what_each_of_them_does)
+{
+	EACH_ARCH(arch)
+	{
+		struct kvms *s = kit_new("arch=%s", kvms_word(KVMS_ARCH, arch));
+		uint64_t start = kit_get(s, "start",
+					 "kvirt_map_untracked_frames area_size=0x1000000 map_offset=0x3000 "
+					 "paddr_start=0x403000 paddr_end=0xc05000 prop=rw:wb");
+		struct kit_random random = { arch + 1 };
+		uint64_t va[500], *end = va;
+
+		for (unsigned i = 0; i < 200; i++) /* anywhere around, small and large pages */
+			*end++ = start - P + kit_below(&random, 0x1002000);
+		for (unsigned i = 0; i < 200; i++) /* in order */
+			*end++ = start + i * 0x13001;
+		*end++ = 0;
+		*end++ = UINT64_MAX;
+		*end++ = UINT64_C(1) << 62; /* no address at all, amid neighbours */
+		*end++ = start + 0x3000;
+		*end++ = (UINT64_C(1) << 62) + 1;
+		*end++ = start + 0x3001;
+		assert_translated(s, 0, va, (size_t)(end - va));
+		for (size_t count = 0; count < 40; count++)
+			assert_translated(s, 0, va + 180, count);
+		cr_assert_not(kvms_translate(s, 99, va, 1, (uint8_t[1]){ 0 }, (uint64_t[1]){ 0 }));
+		kvms_free(&s);
+	}
+}
