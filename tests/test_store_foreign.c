@@ -724,6 +724,8 @@ Test(foreign, a_second_table_lists_what_is_its_own)
 				    .arg = &m };
 	struct kvms_refusal why;
 	struct leaf_list list = { 0 };
+	uint64_t paddr[3];
+	uint8_t found[3];
 	struct kvms *s;
 
 	x86_path(&m, 4, UINT64_C(0xffff800000000000), 1, 0x9003);
@@ -745,6 +747,9 @@ Test(foreign, a_second_table_lists_what_is_its_own)
 		"1:0xffff960000000000:1:untracked]",
 		"reverse_map paddr=0x9000");
 	cr_assert_not_null(strstr(kit_ask(s, "translate table=1 va=0xffff800000000000"), "found=true"));
+	cr_assert(kvms_translate(s, 1, (uint64_t[]){ UINT64_C(0xffff800000000123), UINT64_C(1) << 62, 0 }, 3, found, paddr));
+	cr_assert(found[0] == 1 && found[1] == 0 && found[2] == 0);
+	cr_assert(paddr[0] == 0x9123 && paddr[1] == 0 && paddr[2] == 0);
 	cr_assert_not_null(strstr(kit_ask(s, "census"), "vm_spaces=1"));
 	kit_sound(s);
 	kvms_free(&s);
