@@ -27,7 +27,7 @@ command -v callgrind_annotate > /dev/null || skip "no valgrind (tools/install-de
 [ -z "$(setting SANITIZE_CFLAGS)$(setting COVERAGE_CFLAGS)" ] || skip "the programs are built to be watched, not to be fast"
 compiler=$(setting CC)
 case $($compiler --version | head -n 1) in
-gcc*) made_by="gcc $($compiler -dumpversion), $(uname -m), $(setting CFLAGS)" ;;
+gcc*) made_by="gcc $($compiler -dumpversion), $(uname -m)$(grep -qw avx2 /proc/cpuinfo && echo ' with avx2'), $(setting CFLAGS)" ;;
 *) skip "counts are kept for gcc" ;;
 esac
 if [ "${1:-}" != --write ]; then
