@@ -20,7 +20,7 @@
 #define PAGE KVMS_PAGE_SIZE
 #define PROP_RW (KVMS_PROP_R | KVMS_PROP_W | UINT64_C(4) << KVMS_PROP_CACHE_SHIFT) /* rw:wb */
 #define TIMES 200u
-#define PATH __attribute__((noinline, noclone)) static void
+#define PATH __attribute__((noinline)) static void
 
 static struct kvms *s;
 static uint64_t va; /* of area 1, which has 2 * TIMES pages */
