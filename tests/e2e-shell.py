@@ -43,13 +43,13 @@ class Shell:
     def type(self, text):
         os.write(self.fd, text.encode())
 
-    def end(self):
+    def end(self, how="quit\n"):
         global failed
-        self.type("quit\n")
+        self.type(how)
         try:
             while True:
                 if not select.select([self.fd], [], [], 5)[0]:
-                    self.type("quit\n")  # a terminal that changes its mode may lose what was typed
+                    self.type(how)  # a terminal that changes its mode may lose what was typed
                 elif not os.read(self.fd, 65536):
                     break
         except OSError:
@@ -109,6 +109,5 @@ s.type("step\n")
 s.until(r"kvmctl:4> ")
 s.type("back 2\n")
 s.until(r"kvmctl:2> ")
-s.type("\x04")
-os.waitpid(s.pid, 0)
+s.end("\x04")
 sys.exit(1 if failed else 0)
