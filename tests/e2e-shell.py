@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""kvmctl shell on a terminal: history and completion.  Called by e2e-shell.sh; status 77: built without libedit."""
+"""kvmctl shell on a terminal: history and completion.  Called by e2e-shell.sh; status 77: built without libedit, or no terminal."""
 import os
 import pty
 import re
@@ -14,7 +14,11 @@ failed = 0
 
 class Shell:
     def __init__(self, *words):
-        self.pid, self.fd = pty.fork()
+        try:
+            self.pid, self.fd = pty.fork()
+        except OSError as error:
+            print(f"no terminal to be had: {error}")
+            sys.exit(77)
         if self.pid == 0:
             os.environ.update(TERM="dumb", KVMCTL_HISTORY="history", COLUMNS="200")
             os.execv(kvmctl, [kvmctl, *words])
