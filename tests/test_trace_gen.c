@@ -133,6 +133,18 @@ miss(void *arg, const struct kvms_row *row, unsigned name)
 	m->of_ok += name == 0;
 }
 
+/* Areas that I/O memory holds cannot be dropped, however many there are: something else has to go first. */
+Test(options, a_long_trace_stays_as_mixed_as_a_short_one)
+{
+	struct kvt_gen gen = { .profile = kvt_profile_find("all"), .seed = 5, .steps = kit_sanitized() ? 3000 : 68000 };
+	char *text = generate(&gen, ""), *tail = text + strlen(text);
+
+	for (unsigned lines = 0; lines < 1000 && tail > text; tail--)
+		lines += tail[-1] == '\n';
+	cr_assert_gt(count(tail, "-> ok"), 500);
+	free(text);
+}
+
 Test(coverage, nearly_every_outcome_comes_and_the_others_are_named)
 {
 	struct missed m = { 0 };

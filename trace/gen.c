@@ -13,6 +13,8 @@
 #define HUGE UINT64_C(0x200000)
 #define GIANT UINT64_C(0x40000000)
 #define LIVE_MAX 40u /* ids of one kind; above it, operations that end such ids are drawn */
+#define STUCK 100u   /* steps without an ok: what is too much cannot be ended, because something else holds it ... */
+#define EASED 1000u  /* ... and so for so many steps any operation is drawn */
 #define TRIES 24u    /* candidates looked at for one step */
 #define PATIENCE 4u  /* of one operation; of one that is rarely ok, PATIENCE_RARE */
 #define PATIENCE_RARE 16u
@@ -108,6 +110,8 @@ struct kvt_generator {
 	struct kvt_generator_options options;
 	unsigned client; /* of the last operation */
 	uint64_t steps, oks;
+	uint64_t last_ok; /* step */
+	uint64_t eased;   /* up to this step no kind counts as crowded */
 	uint64_t max_paddr, ncpu, half; /* half: first address of the kernel half */
 	uint64_t linear;                /* first address of the direct map */
 	const uint64_t *ranges;
@@ -683,8 +687,10 @@ draw_row(struct kvt_generator *g)
 	unsigned max = kvms_op_max(), crowded = KVMS_ID_NONE;
 	const struct kvms_row *row;
 
+	if (g->steps - g->last_ok > STUCK)
+		g->eased = g->steps + EASED;
 	for (unsigned kind = 1; kind < KVMS_ID_KINDS; kind++)
-		if (g->live[kind].count > LIVE_MAX && pressure(g) == NULL)
+		if (g->live[kind].count > LIVE_MAX && pressure(g) == NULL && g->steps >= g->eased)
 			crowded = kind;
 	for (unsigned tries = 0; crowded != KVMS_ID_NONE && tries < 4 * max; tries++) {
 		row = draw_any_row(g);
@@ -931,6 +937,7 @@ kvt_generator_answer(struct kvt_generator *g, const struct kvms_outcome *out)
 	if (out->name != 0)
 		return;
 	g->oks++;
+	g->last_ok = g->steps;
 	for (unsigned i = 0; i < c->row->args_count; i++)
 		learn_served(g, i);
 	learn_created(g, out);
