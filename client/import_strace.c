@@ -2,7 +2,7 @@
  * import_strace - "trace import --from strace".
  */
 #include "client/commands.h"
-#include "client/trace_run.h"
+#include "client/output.h"
 
 #include "trace/import_strace.h"
 #include "trace/text.h"

@@ -2,7 +2,7 @@
 
 #include "client/commands.h"
 #include "client/source.h"
-#include "client/trace_run.h"
+#include "client/output.h"
 
 #include "trace/buffer.h"
 

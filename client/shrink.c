@@ -3,7 +3,7 @@
  * asked whether it does.
  */
 #include "client/commands.h"
-#include "client/trace_run.h"
+#include "client/output.h"
 
 #include "trace/shrink.h"
 

@@ -77,11 +77,19 @@ tell(struct exporting *e)
 	kvt_buffer_free(&b);
 }
 
+static void
+finish(void *arg)
+{
+	struct exporting *e = arg;
+
+	kvt_export_end(&e->form);
+}
+
 enum kvmctl_status
 kvmctl_trace_export(struct kvmctl *k)
 {
 	struct exporting e = { .k = k, .run = { .k = k, .path = k->argv[0], .begin = begin, .step = step } };
-	enum kvmctl_status status = options(&e), closed;
+	enum kvmctl_status status = options(&e);
 
 	e.run.arg = &e;
 	if (status == KVMCTL_OK)
@@ -90,17 +98,10 @@ kvmctl_trace_export(struct kvmctl *k)
 		return status;
 	e.form.out = e.out.file;
 	e.form.source = e.run.path;
-	status = kvmctl_trace_run(&e.run);
-	if (status == KVMCTL_OK || status == KVMCTL_DIVERGED)
-		kvt_export_end(&e.form);
-	if (e.form.failed) {
-		kvmctl_complain("no memory");
-		status = KVMCTL_UNREADABLE;
-	}
-	closed = kvmctl_output_close(&e.out, status == KVMCTL_OK || status == KVMCTL_DIVERGED);
-	if (closed == KVMCTL_OK && status == KVMCTL_OK && (k->json || !k->quiet))
+	status = kvmctl_trace_result(&e.run, &e.out, finish, &e.form.failed);
+	if (status == KVMCTL_OK && (k->json || !k->quiet))
 		tell(&e);
 	kvt_export_free(&e.form);
 	kvmctl_trace_run_close(&e.run);
-	return status != KVMCTL_OK ? status : closed;
+	return status;
 }

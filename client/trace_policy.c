@@ -246,8 +246,10 @@ options(struct comparing *c)
 }
 
 static void
-finish(struct comparing *c)
+finish(void *arg)
 {
+	struct comparing *c = arg;
+
 	kvt_policies_end(&c->policies);
 	if (c->csv)
 		return;
@@ -264,23 +266,16 @@ enum kvmctl_status
 kvmctl_trace_policy(struct kvmctl *k)
 {
 	struct comparing c = { .k = k, .run = { .k = k, .path = k->argv[0], .begin = begin, .step = step } };
-	enum kvmctl_status status = options(&c), closed;
+	enum kvmctl_status status = options(&c);
 
 	c.run.arg = &c;
 	if (status == KVMCTL_OK)
 		status = kvmctl_output_open(&c.out, k->option[OPTION_output]);
 	if (status != KVMCTL_OK)
 		return status;
-	status = kvmctl_trace_run(&c.run);
-	if (status == KVMCTL_OK || status == KVMCTL_DIVERGED)
-		finish(&c);
-	if (c.policies.failed) {
-		kvmctl_complain("no memory");
-		status = KVMCTL_UNREADABLE;
-	}
-	closed = kvmctl_output_close(&c.out, status == KVMCTL_OK || status == KVMCTL_DIVERGED);
+	status = kvmctl_trace_result(&c.run, &c.out, finish, &c.policies.failed);
 	kvt_policies_free(&c.policies);
 	kvt_buffer_free(&c.line);
 	kvmctl_trace_run_close(&c.run);
-	return status != KVMCTL_OK ? status : closed;
+	return status;
 }

@@ -1,10 +1,11 @@
 /*
  * trace_run - what the commands on traces share: a trace run step by step on a
- * store of its own in this process, and a place for what they write.
+ * store of its own in this process.
  */
 #ifndef KVMCTL_TRACE_RUN_H
 #define KVMCTL_TRACE_RUN_H
 
+#include "client/output.h"
 #include "client/session.h"
 #include "trace/replay.h"
 
@@ -32,6 +33,17 @@ struct kvmctl_trace_run {
 enum kvmctl_status kvmctl_trace_run(struct kvmctl_trace_run *run);
 void kvmctl_trace_run_close(struct kvmctl_trace_run *run);
 
+/*
+ * The whole of a command whose result is one document: run, have it finished,
+ * close where it went.  "finish" is called with run->arg if all of the trace has run.
+ *
+ * => out: open; it is closed, and kept only if the document is whole
+ * => failed: looked at behind "finish"; true = memory ran out
+ * => gives the status of the command, having said why
+ */
+enum kvmctl_status kvmctl_trace_result(struct kvmctl_trace_run *run, struct kvmctl_output *out,
+				       void (*finish)(void *arg), const bool *failed);
+
 /* The store of the run. */
 struct kvms *kvmctl_trace_run_store(struct kvmctl_trace_run *run);
 
@@ -41,20 +53,5 @@ void kvmctl_put_rate(struct kvt_buffer *b, const struct kvt_statistics *s);
 /* 1234567 as 1,234,567; bytes in the largest unit that leaves a number of at least 1: "1.5 MiB". */
 void kvmctl_put_grouped(struct kvt_buffer *b, uint64_t value);
 void kvmctl_put_size(struct kvt_buffer *b, uint64_t bytes);
-
-/* ---- Output ---------------------------------------------------------------------- */
-
-/* Where a result goes: --output, or standard output. */
-struct kvmctl_output {
-	const char *path; /* NULL: standard output */
-	FILE *file;
-	bool is_new; /* there was no such file before */
-};
-
-/* What was in the file stays until something is written: a call that fails early destroys nothing. */
-enum kvmctl_status kvmctl_output_open(struct kvmctl_output *o, const char *path);
-
-/* End the output; "written": all of it is there. */
-enum kvmctl_status kvmctl_output_close(struct kvmctl_output *o, bool written);
 
 #endif /* KVMCTL_TRACE_RUN_H */

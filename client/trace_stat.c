@@ -540,8 +540,10 @@ options(struct stating *s)
 }
 
 static void
-finish(struct stating *s)
+finish(void *arg)
 {
+	struct stating *s = arg;
+
 	kvt_stat_end(&s->stat, s->k->option[OPTION_leaks] != NULL);
 	if (s->form == AS_FOLDED)
 		print_folded(s);
@@ -555,23 +557,16 @@ enum kvmctl_status
 kvmctl_trace_stat(struct kvmctl *k)
 {
 	struct stating s = { .k = k, .run = { .k = k, .path = k->argv[0], .begin = begin, .step = step } };
-	enum kvmctl_status status = options(&s), closed;
+	enum kvmctl_status status = options(&s);
 
 	s.run.arg = &s;
 	if (status == KVMCTL_OK)
 		status = kvmctl_output_open(&s.out, k->option[OPTION_output]);
 	if (status != KVMCTL_OK)
 		return status;
-	status = kvmctl_trace_run(&s.run);
-	if (status == KVMCTL_OK || status == KVMCTL_DIVERGED)
-		finish(&s);
-	if (s.stat.failed) {
-		kvmctl_complain("no memory");
-		status = KVMCTL_UNREADABLE;
-	}
-	closed = kvmctl_output_close(&s.out, status == KVMCTL_OK || status == KVMCTL_DIVERGED);
+	status = kvmctl_trace_result(&s.run, &s.out, finish, &s.stat.failed);
 	kvt_stat_free(&s.stat);
 	kvt_buffer_free(&s.line);
 	kvmctl_trace_run_close(&s.run);
-	return status != KVMCTL_OK ? status : closed;
+	return status;
 }

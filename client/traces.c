@@ -2,7 +2,7 @@
  * traces - making traces: from recordings, and from nothing.
  */
 #include "client/commands.h"
-#include "client/trace_run.h"
+#include "client/output.h"
 
 #include "trace/gen.h"
 #include "trace/import_ftrace.h"
