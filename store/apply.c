@@ -6,15 +6,86 @@
 
 #include <string.h>
 
-/* Thunks that unwrap arguments and reply for the three functions of every row. */
+/*
+ * For every row: are scalar arguments inside their types, and are ids (lists element by
+ * element) and CPUs known, in argument order (R1)?  Expanded from the row, so that
+ * each asks only what its arguments need.
+ */
+static unsigned
+id_check(const struct kvms *s, enum kvms_kind kind, uint64_t id)
+{
+	const void *record = record_at(s, kind, id);
+
+	/* a space that lives on without a handle, because a CPU runs on it, is not known any more */
+	if (record == NULL || (kind == KVMS_ID_VM_SPACE && !((const struct vm_space *)record)->handle))
+		return unknown_outcome(kind);
+	return O_ok;
+}
+
+static unsigned
+ids_check(const struct kvms *s, enum kvms_kind kind, const struct kvms_op *op, unsigned arg)
+{
+	uint64_t count;
+	const uint64_t *ids = kvms_op_list(op, kvms_op_row(op->code), arg, &count);
+	unsigned name = O_ok;
+
+	for (uint64_t i = 0; i < count && name == O_ok; i++)
+		name = id_check(s, kind, ids[i]);
+	return name;
+}
+
+#define ARG_DEFAULT(type, name, value) ARG(type, name)
+#define ARG(type, name)                                                                                                \
+	if (!value_in_type(KVMS_##type, a->name))                                                                             \
+		return false;
+#define ARG_ID(kind, name)
+#define ARG_IDS(kind, name)
 #define KVMS_OP(code, name, args, results, outs, moves, mirrors, summary)                                              \
-	static unsigned do_pre_##name(const struct kvms *s, const struct kvms_op *op)                                  \
+	static bool do_types_##name(const struct kvms_op *op)                                                          \
 	{                                                                                                              \
-		return pre_##name(s, (const void *)op->arg, op->list);                                                 \
-	}                                                                                                              \
-	static unsigned do_step_##name(struct kvms *s, const struct kvms_op *op, struct kvms_outcome *out)             \
+		UNUSED_OK const struct args_##name *a = (const void *)op->arg;                                         \
+		args return true;                                                                                      \
+	}
+#include "store/ops.def"
+#undef KVMS_OP
+#undef ARG
+#undef ARG_ID
+#undef ARG_IDS
+
+#define ARG(type, name)                                                                                                \
+	if (KVMS_##type == KVMS_CPU && a->name >= s->ncpu)                                                                    \
+		return O_unknown_cpu;
+#define ARG_ID(kind, name)                                                                                             \
+	if ((outcome = id_check(s, KVMS_ID_##kind, a->name)) != O_ok)                                                            \
+		return outcome;
+#define ARG_IDS(kind, name)                                                                                            \
+	if ((outcome = ids_check(s, KVMS_ID_##kind, op, (unsigned)(&a->name - op->arg))) != O_ok)                                \
+		return outcome;
+#define KVMS_OP(code, name, args, results, outs, moves, mirrors, summary)                                              \
+	static unsigned do_ids_##name(UNUSED_OK const struct kvms *s, const struct kvms_op *op)                        \
 	{                                                                                                              \
-		return step_##name(s, (const void *)op->arg, op->list, (void *)out->field, out);                       \
+		UNUSED_OK const struct args_##name *a = (const void *)op->arg;                                         \
+		UNUSED_OK unsigned outcome;                                                                            \
+		args return O_ok;                                                                                      \
+	}
+#include "store/ops.def"
+#undef KVMS_OP
+#undef ARG
+#undef ARG_ID
+#undef ARG_IDS
+#undef ARG_DEFAULT
+
+/* The operation itself, and how totals should have moved. */
+#define KVMS_OP(code, name, args, results, outs, moves, mirrors, summary)                                              \
+	static unsigned do_##name(struct kvms *s, const struct kvms_op *op, struct kvms_outcome *out)                  \
+	{                                                                                                              \
+		unsigned outcome = do_ids_##name(s, op);                                                               \
+                                                                                                                       \
+		if (outcome == O_ok)                                                                                   \
+			outcome = pre_##name(s, (const void *)op->arg, op->list);                                      \
+		if (outcome == O_ok)                                                                                   \
+			outcome = step_##name(s, (const void *)op->arg, op->list, (void *)out->field, out);            \
+		return outcome;                                                                                        \
 	}                                                                                                              \
 	static void do_post_##name(union totals *want, const struct kvms_op *op, const struct kvms_outcome *out)       \
 	{                                                                                                              \
@@ -24,60 +95,22 @@
 #undef KVMS_OP
 
 struct handlers {
-	unsigned (*pre)(const struct kvms *, const struct kvms_op *);
-	unsigned (*step)(struct kvms *, const struct kvms_op *, struct kvms_outcome *);
+	bool (*types)(const struct kvms_op *);
+	unsigned (*op)(struct kvms *, const struct kvms_op *, struct kvms_outcome *);
 	void (*post)(union totals *, const struct kvms_op *, const struct kvms_outcome *);
+	uint64_t results;  /* of the reply, as bits */
 	uint64_t may_move; /* totals that arguments and reply do not determine, as bits */
 };
 
 #define MOVES(total) | UINT64_C(1) << TOTAL_INDEX(total)
 static const struct handlers handlers[] = {
 #define KVMS_OP(code, name, args, results, outs, moves, mirrors, summary)                                              \
-	[code] = { do_pre_##name, do_step_##name, do_post_##name, 0 moves },
+	[code] = { do_types_##name, do_##name, do_post_##name,                                                         \
+		   (UINT64_C(1) << sizeof(struct reply_##name) / sizeof(uint64_t)) - 1, 0 moves },
 #include "store/ops.def"
 #undef KVMS_OP
 };
 #undef MOVES
-
-static bool
-arguments_ok(const struct kvms_row *row, const struct kvms_op *op)
-{
-	for (unsigned i = 0; i < row->args_count; i++)
-		if (!value_in_type(row->args[i].type, op->arg[i]))
-			return false;
-	return true;
-}
-
-/* A space that lives on without a handle, because a CPU runs on it, is not known any more. */
-static bool
-id_is_known(const struct kvms *s, enum kvms_kind kind, uint64_t id)
-{
-	const void *record = record_at(s, kind, id);
-
-	return record != NULL && (kind != KVMS_ID_VM_SPACE || ((const struct vm_space *)record)->handle);
-}
-
-/* R1: ids, id lists element by element, and CPUs, in argument order. */
-static unsigned
-ids_check(const struct kvms *s, const struct kvms_row *row, const struct kvms_op *op)
-{
-	for (unsigned i = 0; i < row->args_count; i++) {
-		const struct kvms_field *arg = &row->args[i];
-		const uint64_t *ids = &op->arg[i];
-		uint64_t count = 1;
-
-		if (arg->type == KVMS_CPU && op->arg[i] >= s->ncpu)
-			return O_unknown_cpu;
-		if (arg->type == KVMS_IDS)
-			ids = kvms_op_list(op, row, i, &count);
-		else if (arg->type != KVMS_ID)
-			continue;
-		for (uint64_t k = 0; k < count; k++)
-			if (!id_is_known(s, arg->kind, ids[k]))
-				return unknown_outcome(arg->kind);
-	}
-	return O_ok;
-}
 
 /* The frame condition: totals moved as post says, or the row lets them move freely. */
 static void
@@ -87,22 +120,17 @@ totals_check(struct kvms *s, const struct kvms_op *op, const struct kvms_outcome
 	union totals want = s->undo.live.totals;
 
 	h->post(&want, op, out);
-	if (memcmp(&want, &s->live.totals, sizeof want) == 0)
-		return;
+	/* one by one: wider loads would wait for what post and the step just stored */
 	for (unsigned i = 0; i < sizeof want.at / sizeof want.at[0]; i++)
-		if ((h->may_move >> i & 1) == 0 && want.at[i] != s->live.totals.at[i])
+		if (want.at[i] != s->live.totals.at[i] && (h->may_move >> i & 1) == 0)
 			finding_add(&s->findings, kvms_law_max(), i, want.at[i], s->live.totals.at[i]);
 }
 
 static unsigned
-evaluate(struct kvms *s, const struct kvms_row *row, const struct kvms_op *op, struct kvms_outcome *out)
+evaluate(struct kvms *s, const struct kvms_op *op, struct kvms_outcome *out)
 {
-	unsigned name = ids_check(s, row, op);
+	unsigned name = handlers[op->code].op(s, op, out);
 
-	if (name == O_ok)
-		name = handlers[op->code].pre(s, op);
-	if (name == O_ok)
-		name = handlers[op->code].step(s, op, out);
 	if (name == O_ok)
 		totals_check(s, op, out);
 	if ((s->outs[op->code][name / 64] >> name % 64 & 1) == 0)
@@ -124,18 +152,12 @@ laws_check(struct kvms *s)
 static enum kvms_status
 run(struct kvms *s, const struct kvms_op *op, struct kvms_outcome *out, bool keep)
 {
-	const struct kvms_row *row = kvms_op_row(op->code);
-
-	assert(row != NULL);
-	if (!arguments_ok(row, op))
+	assert(kvms_op_row(op->code) != NULL);
+	if (!handlers[op->code].types(op))
 		return KVMS_INVALID;
 	if (keep && s->broken)
 		return KVMS_BROKEN;
-	out->name = O_ok;
-	out->detail = 0;
-	out->present = (UINT64_C(1) << row->results_count) - 1;
-	out->list_count = 0;
-	memset(out->field, 0, sizeof out->field);
+	outcome_begin(out, handlers[op->code].results);
 	if (s->foreign != NULL) {
 		out->name = O_foreign_store;
 		out->present = 0;
@@ -150,11 +172,13 @@ run(struct kvms *s, const struct kvms_op *op, struct kvms_outcome *out, bool kee
 		undo_rollback(s);
 		return KVMS_NOMEM;
 	}
-	out->name = evaluate(s, row, op, out);
-	if (out->name != O_ok)
+	out->name = evaluate(s, op, out);
+	if (out->name != O_ok) {
 		out->present = 0;
-	if (out->name == O_ok && keep)
+		fields_clear(out); /* what a step filled in before it refused */
+	} else if (keep) {
 		laws_check(s);
+	}
 	if (out->name != O_ok || !keep || s->findings.total > 0)
 		undo_rollback(s);
 	else

@@ -1,7 +1,11 @@
 /*
  * A treap over one pool: ordered by start, heap by a priority that is a hash
  * of the start, so that the tree's shape is a function of its content.
- * Kept at each node: longest = the largest extent of the sub-tree.
+ * Kept at each node of a set of free ranges: longest = the largest extent of
+ * the sub-tree.
+ *
+ * Nothing recurses: whoever chooses addresses by their hashes gets a tree as
+ * deep as it has extents, which costs time, but no stack.
  */
 #include "store/int.h"
 
@@ -49,6 +53,24 @@ extent_from(const struct kvms *s, enum extent_set set, uint64_t addr)
 	return best;
 }
 
+void
+extent_around(const struct kvms *s, enum extent_set set, uint64_t addr, const struct extent **below,
+	      const struct extent **above)
+{
+	const struct extent *e = extent_at(s, s->live.extent_root[set]);
+
+	*below = *above = NULL;
+	while (e != NULL) {
+		if (e->start <= addr) {
+			*below = e;
+			e = right_of(s, e);
+		} else {
+			*above = e;
+			e = left_of(s, e);
+		}
+	}
+}
+
 const struct extent *
 extent_fit(const struct kvms *s, enum extent_set set, uint64_t size)
 {
@@ -68,6 +90,75 @@ extent_fit(const struct kvms *s, enum extent_set set, uint64_t size)
 	}
 }
 
+static bool
+keeps_longest(enum extent_set set)
+{
+	return set != SET_AREAS && set < SET_TLB;
+}
+
+/* ---- Changing the tree: nodes on the way down, then "longest" on the way up ---- */
+
+/* A place that names a node: the set's root, or a side of its parent. */
+struct link {
+	uint32_t parent; /* 0 = the root */
+	bool right;
+};
+
+static uint32_t
+link_get(const struct kvms *s, enum extent_set set, struct link at)
+{
+	if (at.parent == 0)
+		return s->live.extent_root[set];
+	return at.right ? extent_at(s, at.parent)->right : extent_at(s, at.parent)->left;
+}
+
+static void
+link_set(struct kvms *s, enum extent_set set, struct link at, uint32_t index)
+{
+	struct extent *parent;
+
+	if (link_get(s, set, at) == index)
+		return;
+	if (at.parent == 0) {
+		s->live.extent_root[set] = index;
+		return;
+	}
+	parent = extent_links_mut(s, at.parent);
+	if (at.right)
+		parent->right = index;
+	else
+		parent->left = index;
+}
+
+static void
+way_push(struct kvms *s, size_t depth, uint32_t index)
+{
+	s->way = grow(s, s->way, &s->way_capacity, depth + 1, sizeof *s->way);
+	s->way[depth] = index;
+}
+
+/*
+ * Go down to the node that begins at "start", or to the place where one of that
+ * start and priority belongs.  The nodes above it are the way; gives their number.
+ */
+static size_t
+way_to(struct kvms *s, enum extent_set set, uint64_t start, uint32_t priority, struct link *at)
+{
+	size_t depth = 0;
+	uint32_t index;
+
+	*at = (struct link){ 0, false };
+	while ((index = link_get(s, set, *at)) != 0) {
+		const struct extent *e = extent_at(s, index);
+
+		if (e->start == start || e->priority < priority)
+			break;
+		way_push(s, depth++, index);
+		*at = (struct link){ index, e->start < start };
+	}
+	return depth;
+}
+
 static uint64_t
 longest_of(const struct kvms *s, const struct extent *e)
 {
@@ -80,154 +171,92 @@ longest_of(const struct kvms *s, const struct extent *e)
 	return longest;
 }
 
-/* Change links and longest of a node, saving it only if something differs. */
+/* Bring "longest" up to date along the way, whose nodes from "changed" on have other children or another end. */
 static void
-relink(struct kvms *s, uint32_t index, uint32_t left, uint32_t right)
+way_mend(struct kvms *s, enum extent_set set, size_t depth, size_t changed)
 {
-	struct extent now = *extent_at(s, index);
-	struct extent *e;
+	while (keeps_longest(set) && depth-- > 0) {
+		const struct extent *e = extent_at(s, s->way[depth]);
+		uint64_t longest = longest_of(s, e);
 
-	now.left = left;
-	now.right = right;
-	now.longest = longest_of(s, &now);
-	e = pool_raw(s, POOL_EXTENT, index);
-	if (e->left == left && e->right == right && e->longest == now.longest)
-		return;
-	e = pool_mut(s, POOL_EXTENT, index);
-	e->left = left;
-	e->right = right;
-	e->longest = now.longest;
-}
-
-/* Cut a sub-tree into starts < addr and starts >= addr. */
-static void
-split(struct kvms *s, uint32_t root, uint64_t addr, uint32_t *low, uint32_t *high)
-{
-	uint32_t inner;
-
-	if (root == 0) {
-		*low = *high = 0;
-	} else if (extent_at(s, root)->start < addr) {
-		split(s, extent_at(s, root)->right, addr, &inner, high);
-		relink(s, root, extent_at(s, root)->left, inner);
-		*low = root;
-	} else {
-		split(s, extent_at(s, root)->left, addr, low, &inner);
-		relink(s, root, inner, extent_at(s, root)->right);
-		*high = root;
+		if (longest != e->longest)
+			extent_links_mut(s, s->way[depth])->longest = longest;
+		else if (depth < changed)
+			return; /* nor does it change further up */
 	}
-}
-
-/* Join two sub-trees; every start of "low" is below every start of "high". */
-static uint32_t
-join(struct kvms *s, uint32_t low, uint32_t high)
-{
-	if (low == 0 || high == 0)
-		return low | high;
-	if (extent_at(s, low)->priority >= extent_at(s, high)->priority) {
-		uint32_t right = join(s, extent_at(s, low)->right, high);
-
-		relink(s, low, extent_at(s, low)->left, right);
-		return low;
-	} else {
-		uint32_t left = join(s, low, extent_at(s, high)->left);
-
-		relink(s, high, left, extent_at(s, high)->right);
-		return high;
-	}
-}
-
-static uint32_t
-insert(struct kvms *s, uint32_t root, uint32_t index)
-{
-	const struct extent *e = extent_at(s, index), *at = extent_at(s, root);
-	uint32_t low, high, below;
-
-	if (root == 0 || e->priority > at->priority) {
-		split(s, root, e->start, &low, &high);
-		relink(s, index, low, high);
-		return index;
-	}
-	if (e->start < at->start) {
-		below = insert(s, at->left, index);
-		relink(s, root, below, extent_at(s, root)->right);
-	} else {
-		below = insert(s, at->right, index);
-		relink(s, root, extent_at(s, root)->left, below);
-	}
-	return root;
 }
 
 void
 extent_insert(struct kvms *s, enum extent_set set, uint64_t start, uint64_t end, uint64_t id)
 {
-	uint32_t index = pool_take(s, POOL_EXTENT);
+	uint32_t index = pool_take(s, POOL_EXTENT), priority = (uint32_t)digest_mix(&start, 1), below;
 	struct extent *e = pool_mut(s, POOL_EXTENT, index);
-	uint8_t dirty = e->dirty;
+	struct link at, low = { index, false }, high = { index, true };
+	size_t depth, changed;
 
 	*e = (struct extent){ .start = start,
 			      .end = end,
 			      .longest = end - start,
 			      .id = id,
-			      .priority = (uint32_t)digest_mix(&start, 1),
+			      .priority = priority,
 			      .set = (uint8_t)set,
 			      .live = 1,
-			      .dirty = dirty };
-	s->live.extent_root[set] = insert(s, s->live.extent_root[set], index);
-}
+			      .dirty = e->dirty };
+	depth = changed = way_to(s, set, start, priority, &at);
+	below = link_get(s, set, at);
+	link_set(s, set, at, index);
+	way_push(s, depth++, index);
+	/* cut what was there into starts below and above */
+	while (below != 0) {
+		bool is_low = extent_at(s, below)->start < start;
+		struct link *side = is_low ? &low : &high;
 
-static uint32_t
-remove_start(struct kvms *s, uint32_t root, uint64_t start, uint32_t *gone)
-{
-	const struct extent *at = extent_at(s, root);
-	uint32_t below;
-
-	assert(root != 0); /* the caller found the extent before */
-	if (at->start == start) {
-		*gone = root;
-		return join(s, at->left, at->right);
+		link_set(s, set, *side, below);
+		*side = (struct link){ below, is_low };
+		way_push(s, depth++, below);
+		below = link_get(s, set, *side);
 	}
-	if (start < at->start) {
-		below = remove_start(s, at->left, start, gone);
-		relink(s, root, below, extent_at(s, root)->right);
-	} else {
-		below = remove_start(s, at->right, start, gone);
-		relink(s, root, extent_at(s, root)->left, below);
-	}
-	return root;
+	link_set(s, set, low, 0);
+	link_set(s, set, high, 0);
+	way_mend(s, set, depth, changed);
 }
 
 void
 extent_remove(struct kvms *s, enum extent_set set, uint64_t start)
 {
-	uint32_t gone = 0;
+	struct link at;
+	size_t depth = way_to(s, set, start, 0, &at), changed = depth;
+	uint32_t gone = link_get(s, set, at), low, high;
 	struct extent *e;
 
-	s->live.extent_root[set] = remove_start(s, s->live.extent_root[set], start, &gone);
+	assert(gone != 0); /* the caller found the extent before */
+	low = extent_at(s, gone)->left;
+	high = extent_at(s, gone)->right;
+	while (low != 0 && high != 0) { /* join the two: every start of "low" is below every start of "high" */
+		bool is_low = extent_at(s, low)->priority >= extent_at(s, high)->priority;
+		uint32_t *top = is_low ? &low : &high, index = *top;
+
+		link_set(s, set, at, index);
+		way_push(s, depth++, index);
+		at = (struct link){ index, is_low };
+		*top = link_get(s, set, at);
+	}
+	link_set(s, set, at, low | high);
+	way_mend(s, set, depth, changed);
 	e = pool_mut(s, POOL_EXTENT, gone);
 	*e = (struct extent){ .dirty = e->dirty };
 	pool_give(s, POOL_EXTENT, gone);
 }
 
-static void
-set_end(struct kvms *s, uint32_t root, uint64_t start, uint64_t end)
-{
-	const struct extent *at = extent_at(s, root);
-
-	assert(root != 0);
-	if (at->start == start) {
-		struct extent *e = pool_mut(s, POOL_EXTENT, root);
-
-		e->end = end;
-		e->longest = longest_of(s, e);
-		return;
-	}
-	set_end(s, start < at->start ? at->left : at->right, start, end);
-	relink(s, root, extent_at(s, root)->left, extent_at(s, root)->right);
-}
-
 void
 extent_set_end(struct kvms *s, enum extent_set set, uint64_t start, uint64_t end)
 {
-	set_end(s, s->live.extent_root[set], start, end);
+	struct link at;
+	size_t depth = way_to(s, set, start, 0, &at), changed = depth;
+	uint32_t index = link_get(s, set, at);
+
+	assert(index != 0);
+	((struct extent *)pool_mut(s, POOL_EXTENT, index))->end = end;
+	way_push(s, depth++, index);
+	way_mend(s, set, depth, changed);
 }

@@ -431,10 +431,7 @@ kvms_inspect(struct kvms *s, const struct kvms_op *request, struct kvms_outcome 
 	const struct kvms_row *row = kvms_request_row(request->code);
 
 	assert(row != NULL);
-	out->detail = 0;
-	out->present = (UINT64_C(1) << row->results_count) - 1;
-	out->list_count = 0;
-	memset(out->field, 0, sizeof out->field);
+	outcome_begin(out, (UINT64_C(1) << row->results_count) - 1);
 	s->can_leave = true;
 	if (setjmp(s->nomem) != 0) {
 		s->can_leave = false;

@@ -261,7 +261,7 @@ enum extent_set {
 
 struct extent {
 	uint64_t start, end;
-	uint64_t longest; /* largest end - start in the sub-tree */
+	uint64_t longest; /* of free ranges: largest end - start in the sub-tree */
 	uint64_t id;      /* SET_AREAS: the area; SET_TLB: the entry */
 	uint32_t left, right;
 	uint32_t priority;
@@ -296,9 +296,9 @@ union totals {
 #define TOTAL_INDEX(name) (offsetof(union totals, name) / sizeof(uint64_t))
 _Static_assert(sizeof(union totals) == 22 * sizeof(uint64_t), "totals have no padding");
 
-/* Every scalar that a step may change. */
+/* Every scalar that a step may change.  It is copied for every step: whole cache lines take half the time. */
 struct live {
-	uint64_t next_id[REC_KINDS];
+	_Alignas(64) uint64_t next_id[REC_KINDS];
 	union totals totals;
 	uint64_t kernel_root;
 	uint64_t current_cpu;
@@ -399,6 +399,8 @@ struct kvms {
 	uint32_t dirty_capacity;
 	uint64_t *scratch;
 	size_t scratch_capacity;
+	uint32_t *way; /* through a tree of extents, while it is changed */
+	size_t way_capacity;
 	uint64_t *element; /* an element of varying length, while it is put together */
 	size_t element_capacity;
 	struct sorting *sorting; /* for what only reads the store, but has to sort */
@@ -535,6 +537,8 @@ pool_raw(const struct kvms *s, enum pool_id pool, uint32_t index)
 	return s->pools[pool].at + (size_t)index * s->pools[pool].size;
 }
 void *pool_mut(struct kvms *s, enum pool_id pool, uint32_t index);
+/* The same for what no element of the digest shows: how an extent hangs in its tree. */
+struct extent *extent_links_mut(struct kvms *s, uint32_t index);
 /* A free index; the record keeps its old bytes except the free link. */
 uint32_t pool_take(struct kvms *s, enum pool_id pool);
 void pool_give(struct kvms *s, enum pool_id pool, uint32_t index);
@@ -550,6 +554,9 @@ extent_at(const struct kvms *s, uint32_t index)
 /* The extent with the greatest start <= addr; the least start >= addr; NULL if none. */
 const struct extent *extent_below(const struct kvms *s, enum extent_set set, uint64_t addr);
 const struct extent *extent_from(const struct kvms *s, enum extent_set set, uint64_t addr);
+/* Both: the extent with the greatest start <= addr, and the one with the least start > addr. */
+void extent_around(const struct kvms *s, enum extent_set set, uint64_t addr, const struct extent **below,
+		   const struct extent **above);
 /* The lowest extent of at least "size" bytes. */
 const struct extent *extent_fit(const struct kvms *s, enum extent_set set, uint64_t size);
 void extent_insert(struct kvms *s, enum extent_set set, uint64_t start, uint64_t end, uint64_t id);

@@ -1192,7 +1192,6 @@ run_slot(struct check *c, uint64_t i)
 	const struct slot *sl = &c->s->slot[i];
 
 	c->users = users(c, i);
-
 	c->s->judged |= DOMAIN_BIT(SLOT);
 #undef LAW_SLOT
 #define LAW_SLOT(symbol, name, text) RUN(symbol, i, sl);
@@ -1468,19 +1467,49 @@ touched_record(struct check *c, unsigned kind, uint64_t id)
 }
 
 static void
-touched_extent(struct check *c, uint32_t index)
+run_free(struct check *c, const struct extent *e)
 {
-	const struct extent *e = extent_at(c->s, index), *next;
+	const struct extent *next = extent_from(c->s, e->set, e->start + 1);
 
-	if (!e->live || e->set == SET_AREAS || e->set >= SET_TLB)
-		return;
-	next = extent_from(c->s, e->set, e->start + 1);
-	if (e->set == SET_FREE_VA) {
+	if (e->set == SET_FREE_VA)
 		run_block(c, e, next);
-		run_tiles(c, e->start, e->end);
-	} else {
+	else
 		run_mmio(c, e, next);
-	}
+}
+
+static bool
+is_free_range(const struct extent *e)
+{
+	return e->live && e->set != SET_AREAS && e->set < SET_TLB;
+}
+
+/* The free range below has another neighbour. */
+static void
+touched_below(struct check *c, const struct extent *e)
+{
+	const struct extent *below = e->start > 0 ? extent_below(c->s, e->set, e->start - 1) : NULL;
+
+	if (below != NULL)
+		run_free(c, below);
+}
+
+/* A free range that came, went or changed.  Those that only hang elsewhere in the tree are not touched. */
+static void
+touched_extent(struct check *c, uint32_t index, const struct extent *old)
+{
+	const struct extent *e = extent_at(c->s, index);
+
+	if (e->live == old->live && e->start == old->start && e->end == old->end && e->set == old->set)
+		return;
+	if (is_free_range(old))
+		touched_below(c, old);
+	if (!is_free_range(e))
+		return;
+	if (!is_free_range(old) || old->start != e->start)
+		touched_below(c, e);
+	run_free(c, e);
+	if (e->set == SET_FREE_VA)
+		run_tiles(c, e->start, e->end);
 }
 
 static void
@@ -1507,7 +1536,7 @@ touched(struct check *c, const struct undo_entry *e)
 		break;
 	case UNDO_POOL:
 		if (e->which == POOL_EXTENT)
-			touched_extent(c, (uint32_t)e->key);
+			touched_extent(c, (uint32_t)e->key, (const void *)(c->s->undo.bytes + e->old));
 		break;
 	}
 }

@@ -36,6 +36,15 @@ pool_mut(struct kvms *s, enum pool_id pool, uint32_t index)
 	return at;
 }
 
+struct extent *
+extent_links_mut(struct kvms *s, uint32_t index)
+{
+	struct extent *e = pool_raw(s, POOL_EXTENT, index);
+
+	undo_save(s, UNDO_POOL, POOL_EXTENT, index, e, sizeof *e);
+	return e;
+}
+
 uint32_t
 pool_take(struct kvms *s, enum pool_id pool)
 {

@@ -182,16 +182,6 @@ kvms_word(enum kvms_type type, uint64_t value)
 	return NULL;
 }
 
-bool
-value_in_type(enum kvms_type type, uint64_t value)
-{
-	if (types[type].words != NULL)
-		return kvms_word(type, value) != NULL;
-	if (type == KVMS_PROP)
-		return kvms_prop_valid(value);
-	return type != KVMS_FLAGS || value <= 0x1f;
-}
-
 const char *
 kvms_word_at(enum kvms_type type, unsigned index, uint64_t *value)
 {

@@ -71,7 +71,44 @@ enum kvms_config_key {
 #undef NEW
 
 /* True if a scalar value lies inside its type: one of its words, a valid property, known flags. */
-bool value_in_type(enum kvms_type type, uint64_t value);
+static inline bool
+value_in_type(enum kvms_type type, uint64_t value)
+{
+	if (type == KVMS_BOOL)
+		return value <= 1;
+	if (type == KVMS_PROP)
+		return kvms_prop_valid(value);
+	if (type == KVMS_FLAGS)
+		return value <= 0x1f;
+	return type < KVMS_ARCH || type > KVMS_HIT || kvms_word(type, value) != NULL; /* those between have words */
+}
+
+/*
+ * Every field zero.  By stores of 16 bytes: what a compiler makes of a memset of
+ * this size ("rep stos") takes as long as a walk.
+ */
+static inline void
+fields_clear(struct kvms_outcome *out)
+{
+	typedef uint64_t pair __attribute__((vector_size(16), aligned(8), may_alias));
+	pair *at = (pair *)(void *)out->field;
+
+	_Static_assert(KVMS_FIELDS_MAX % 2 == 0, "whole pairs");
+#pragma GCC unroll 12
+	for (unsigned i = 0; i < KVMS_FIELDS_MAX / 2; i++)
+		at[i] = (pair){ 0, 0 };
+}
+
+/* An outcome to be filled in: ok, with the fields of "results" (bits), no list. */
+static inline void
+outcome_begin(struct kvms_outcome *out, uint64_t results)
+{
+	out->name = O_ok;
+	out->detail = 0;
+	out->present = results;
+	out->list_count = 0;
+	fields_clear(out);
+}
 
 /* The pre outcome for an id of "kind" that is not live; O_ok for kinds without objects. */
 unsigned unknown_outcome(enum kvms_kind kind);

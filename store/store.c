@@ -228,7 +228,7 @@ struct kvms *
 store_of_contents(const struct kvms_op *config, const struct paging *paging, store_populator *populate, void *arg,
 		  struct kvms_refusal *why)
 {
-	struct kvms *s = calloc(1, sizeof *s);
+	struct kvms *s = aligned_alloc(_Alignof(struct kvms), sizeof *s);
 	struct sorting *sorting = calloc(1, sizeof *sorting);
 	volatile bool built = false; /* survives the jump back */
 
@@ -238,6 +238,7 @@ store_of_contents(const struct kvms_op *config, const struct paging *paging, sto
 		config_refuse(why, -1, "the machine has no memory left");
 		return NULL;
 	}
+	memset(s, 0, sizeof *s);
 	s->sorting = sorting;
 	s->check = KVMS_CHECK_TOUCHED;
 	s->can_leave = true;
@@ -272,6 +273,7 @@ kvms_free(struct kvms **taken)
 	free(s->undo.bytes);
 	free(s->dirty);
 	free(s->scratch);
+	free(s->way);
 	free(s->element);
 	if (s->sorting != NULL)
 		free(s->sorting->at);

@@ -55,16 +55,15 @@ va_alloc_at(struct kvms *s, uint64_t start, uint64_t size)
 void
 range_free(struct kvms *s, enum extent_set set, uint64_t start, uint64_t end)
 {
-	const struct extent *below = extent_below(s, set, start);
-	const struct extent *above = extent_from(s, set, start);
+	const struct extent *below, *above;
 
 	assert(start < end);
+	extent_around(s, set, start, &below, &above);
 	assert(below == NULL || below->end <= start);
 	assert(above == NULL || above->start >= end);
 	if (above != NULL && above->start == end) {
 		end = above->end;
 		extent_remove(s, set, above->start);
-		below = extent_below(s, set, start);
 	}
 	if (below != NULL && below->end == start)
 		extent_set_end(s, set, below->start, end);

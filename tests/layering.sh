@@ -160,7 +160,7 @@ if grep -Eq '^__(asan|ubsan|tsan|gcov|sanitizer|llvm_prof)' "$undefined"; then
 	echo "instrumented build: what the model calls is not looked at"
 else
 	calls=$(LC_ALL=C comm -23 "$undefined" "$defined" | grep -Exv "$(tr -s ' \n\t' '|||' <<-END | sed 's/^|//; s/|$//'
-		calloc malloc realloc free
+		aligned_alloc calloc malloc realloc free
 		memcpy memmove memset memcmp memchr bcmp
 		strcmp strncmp strncpy strlen strnlen strchr
 		qsort bsearch

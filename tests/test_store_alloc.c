@@ -5,6 +5,7 @@
  */
 #include "tests/store_kit.h"
 
+#include <pthread.h>
 #include <signal.h>
 
 /* ---- The plain model ----------------------------------------------------------------------- */
@@ -513,4 +514,64 @@ Test(alloc, trees_with_the_same_content_have_the_same_shape)
 	}
 	kvms_free(&a);
 	kvms_free(&b);
+}
+
+/*
+ * Whoever chooses addresses by their hashes gets a tree as deep as it has extents: here ever
+ * later starts of ever lower priority.  It has to work on a stack of a few pages all the same.
+ */
+#define DEEP 3000u
+
+struct deep {
+	struct kvms *s;
+	uint64_t depth, left; /* of the tree of areas; of areas at the end */
+	unsigned refused;
+};
+
+static void *
+deep_tree(void *arg)
+{
+	struct deep *d = arg;
+	struct kvms_op reserve = kit_op("kvirt_reserve_at start=0 area_size=0x1000"), end = kit_op("kvirt_unreserve area=1");
+	struct kvms_outcome out = { .name = 0 };
+	uint64_t va = d->s->vmalloc[0].start, step = UINT32_MAX / DEEP, below = UINT32_MAX;
+
+	for (unsigned i = 0; i < DEEP; i++) {
+		uint32_t priority = 0;
+
+		do {
+			va += PAGE;
+			priority = (uint32_t)digest_mix(&va, 1);
+		} while (priority > below || priority < below - step);
+		below = below > step ? below - step : 0;
+		reserve.arg[0] = va;
+		d->refused += kvms_apply(d->s, &reserve, &out) != KVMS_DONE || out.name != O_ok;
+	}
+	for (uint32_t at = d->s->live.extent_root[SET_AREAS]; at != 0; at = extent_at(d->s, at)->right)
+		d->depth++;
+	for (unsigned i = 0; i < DEEP; i++) {
+		end.arg[0] = i % 2 == 0 ? i / 2 + 1 : DEEP - i / 2; /* from both ends */
+		d->refused += kvms_apply(d->s, &end, &out) != KVMS_DONE || out.name != O_ok;
+	}
+	d->left = d->s->live.totals.areas;
+	kvms_outcome_free(&out);
+	return NULL;
+}
+
+Test(alloc, a_tree_as_deep_as_it_has_areas_needs_no_stack)
+{
+	struct deep d = { .s = kit_new("max_paddr=0x1000000"), .depth = 0 };
+	pthread_attr_t attributes;
+	pthread_t thread;
+
+	cr_assert_eq(pthread_attr_init(&attributes), 0);
+	cr_assert_eq(pthread_attr_setstacksize(&attributes, 128 * 1024), 0);
+	cr_assert_eq(pthread_create(&thread, &attributes, deep_tree, &d), 0);
+	cr_assert_eq(pthread_join(thread, NULL), 0);
+	cr_assert_eq(pthread_attr_destroy(&attributes), 0);
+	cr_expect_eq(d.refused, 0);
+	cr_expect_geq(d.depth, DEEP * 9 / 10, "the tree is not deep: %" PRIu64, d.depth);
+	cr_expect_eq(d.left, 0);
+	cr_expect_eq(kvms_digest(d.s), digest_recompute(d.s));
+	kvms_free(&d.s);
 }

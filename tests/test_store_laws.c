@@ -1879,7 +1879,8 @@ static const struct step_case {
 	  "area.boot_leaves" },
 	{ area_inside_area, "kvirt_split area=1 offset=0x1000", "area.disjoint" },
 	{ block_over_area, "kvirt_reserve_at start=0xffffc00000201000 area_size=0x1000",
-	  "alloc.partition area.disjoint" }, /* what is left of the block ends inside area 2 */
+	  /* what is left of the block ends inside area 2, and begins where another ends */
+	  "alloc.coalesced alloc.partition area.disjoint" },
 	{ area_not_in_index, "kvirt_protect_range area=1 start=0xffffc00000001000 end=0xffffc00000002000 clear=w",
 	  "area.owns_leaves" },
 	{ area_is_outside, "kvirt_split area=3 offset=0x1000", "area.range" },

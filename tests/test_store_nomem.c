@@ -13,12 +13,14 @@
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
 void *__real_realloc(void *at, size_t size);
 void __real_free(void *at);
 void *__real_mmap(void *at, size_t size, int protection, int flags, int file, off_t offset);
 int __real_munmap(void *at, size_t size);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void *__wrap_realloc(void *at, size_t size);
 void __wrap_free(void *at);
 void *__wrap_mmap(void *at, size_t size, int protection, int flags, int file, off_t offset);
@@ -58,6 +60,15 @@ __wrap_calloc(size_t count, size_t size)
 		return NULL;
 	fault.blocks++;
 	return __real_calloc(count, size);
+}
+
+void *
+__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+	if (refused())
+		return NULL;
+	fault.blocks++;
+	return __real_aligned_alloc(alignment, size);
 }
 
 void *
