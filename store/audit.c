@@ -326,8 +326,6 @@ count_others(struct audit *a)
 	ids_sort(&a->uses);
 	ids_sort(&a->io_refs);
 	ids_sort(&a->tags);
-	ids_sort(&a->locks);
-	ids_sort(&a->links);
 }
 
 /* Links as the lists reach them from their heads, never more than the list says. */
@@ -358,22 +356,27 @@ count_links(struct audit *a)
 	}
 }
 
-static void
-count_slots(struct audit *a)
+void
+audit_slot(struct audit *a, uint64_t i)
 {
-	const struct kvms *s = a->s;
+	const struct slot *sl = &a->s->slot[i];
 
-	a->totals.unused = s->slots_count;
-	for (uint64_t i = bitmap_next(&s->used, 0); i != BITMAP_NONE; i = bitmap_next(&s->used, i + 1)) {
-		if (slot_lock(&s->slot[i]) != 0)
-			ids_add(a, &a->locks, slot_lock(&s->slot[i]));
-		if (s->slot[i].listed)
-			ids_add(a, &a->links, s->slot[i].link_list);
-		if (s->slot[i].usage >= USAGES)
-			continue;
-		a->totals.unused--;
-		a->totals.at[s->slot[i].usage]++;
-	}
+	a->slots_sum += digest_slot(a->s, i);
+	if (slot_lock(sl) != 0)
+		ids_add(a, &a->locks, slot_lock(sl));
+	if (sl->listed)
+		ids_add(a, &a->links, sl->link_list);
+	if (sl->usage >= USAGES)
+		return;
+	a->totals.unused--;
+	a->totals.at[sl->usage]++;
+}
+
+void
+audit_slots_end(struct audit *a)
+{
+	ids_sort(&a->locks);
+	ids_sort(&a->links);
 }
 
 /* ---- Areas and blocks --------------------------------------------------------- */
@@ -594,7 +597,7 @@ audit_make(struct kvms *s, struct audit *a)
 	*a = (struct audit){ .s = s };
 	a->chunks_count = s->slots_count / AUDIT_CHUNK + 1;
 	a->chunks = need(a, calloc((size_t)a->chunks_count, sizeof *a->chunks));
-	count_slots(a);
+	a->totals.unused = s->slots_count;
 	count_tables(a);
 	count_handles(a);
 	count_links(a);

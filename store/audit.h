@@ -47,6 +47,7 @@ struct audit {
 	uint64_t *made; /* indexes of the chunks that exist, ascending when the audit is made */
 	size_t made_count, made_capacity;
 	union totals totals;
+	uint64_t slots_sum; /* of the digest */
 	struct audit_ids locks;   /* lock owner of every locked node */
 	struct audit_ids links;   /* list of every link */
 	struct audit_ids tags;    /* tag of every list that has one */
@@ -60,8 +61,14 @@ struct audit {
 	size_t mmio_count;
 };
 
-/* Gather everything; out_of_memory() if the host has none for it. */
+/*
+ * Gather everything but what the slots themselves say; then, in one pass with the
+ * laws about them, every slot of audit_next_slot(); then the end of it.
+ * out_of_memory() if the host has none for it.
+ */
 void audit_make(struct kvms *s, struct audit *a);
+void audit_slot(struct audit *a, uint64_t i);
+void audit_slots_end(struct audit *a);
 void audit_free(struct audit *a);
 
 /* The least slot >= from that is in use or has users; BITMAP_NONE if there is none. */

@@ -666,6 +666,9 @@ void digest_sync(struct kvms *s);
 /* The digest as it is kept, dirty records included, without syncing. */
 uint64_t digest_kept(struct kvms *s);
 uint64_t digest_recompute(struct kvms *s);
+/* Its two parts: the elements of one slot, and all others. */
+uint64_t digest_slot(struct kvms *s, uint64_t i);
+uint64_t digest_but_slots(struct kvms *s);
 uint64_t digest_word(uint64_t paddr, uint64_t word);
 
 /* ---- store.c ----------------------------------------------------------------------------- */

@@ -86,6 +86,10 @@ struct check {
 	struct audit *audit; /* NULL: touched laws, kept counters */
 	unsigned law;        /* that is being judged */
 	struct tally users;  /* of the slot that is being judged */
+	/* the last level-1 leaf found canonical: most leaves differ from the one before by their address only */
+	bool known;
+	uint64_t known_word;
+	uint64_t known_prop;
 };
 
 /* A page-table word and where it stands. */
@@ -98,6 +102,8 @@ struct place {
 	uint64_t word;
 	enum pte_kind kind;
 	struct leaf leaf; /* if it is one */
+	const struct kvms_range *range; /* of vmalloc, if it is a leaf of the kernel's in one */
+	bool canonical;                 /* known to be */
 };
 
 static void
@@ -408,6 +414,23 @@ SLOT_LAW(list_wiring)
 		bad(c, i, i + 1, sl->link_next);
 }
 
+/* The vmalloc range that holds va, or NULL. */
+static const struct kvms_range *
+vmalloc_of(const struct kvms *s, uint64_t va)
+{
+	uint64_t low = 0, high = s->vmalloc_count;
+
+	while (low < high) { /* the first range that ends behind va lies in [low, high] */
+		uint64_t middle = low + (high - low) / 2;
+
+		if (s->vmalloc[middle].end <= va)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < s->vmalloc_count && s->vmalloc[low].start <= va ? &s->vmalloc[low] : NULL;
+}
+
 /* ---- Words ---------------------------------------------------------------------- */
 
 #define WORD_LAW(symbol) static void law_##symbol(struct check *c, uint64_t paddr, const struct place *p)
@@ -482,14 +505,21 @@ WORD_LAW(pt_word_canonical)
 	uint64_t again = 0, lossy = 0;
 	unsigned name = O_ok;
 
+	if (p->canonical)
+		return;
 	if (p->kind == PTE_LEAF)
 		name = pte_encode_leaf(&c->s->paging, &p->leaf, p->level, &again);
 	else if (p->kind == PTE_TABLE)
 		again = pte_encode_table(&c->s->paging, pte_table_paddr(&c->s->paging, p->word));
 	if (p->kind == PTE_LEAF)
 		lossy = pte_lossy_bits(&c->s->paging);
-	if (name != O_ok || ((again ^ p->word) & ~lossy) != 0)
+	if (name != O_ok || ((again ^ p->word) & ~lossy) != 0) {
 		bad(c, paddr, again, p->word);
+	} else if (p->kind == PTE_LEAF && p->level == 1) {
+		c->known = true;
+		c->known_word = p->word;
+		c->known_prop = p->leaf.prop;
+	}
 }
 
 WORD_LAW(pt_leaf_level)
@@ -524,23 +554,6 @@ WORD_LAW(pt_tracked_leaf)
 		bad(c, paddr, 1, p->word);
 }
 
-/* The vmalloc range that holds va, or NULL. */
-static const struct kvms_range *
-vmalloc_of(const struct kvms *s, uint64_t va)
-{
-	uint64_t low = 0, high = s->vmalloc_count;
-
-	while (low < high) { /* the first range that ends behind va lies in [low, high] */
-		uint64_t middle = low + (high - low) / 2;
-
-		if (s->vmalloc[middle].end <= va)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < s->vmalloc_count && s->vmalloc[low].start <= va ? &s->vmalloc[low] : NULL;
-}
-
 /* The end of the area that holds va, or 0. */
 static uint64_t
 area_end_at(const struct check *c, uint64_t va)
@@ -557,7 +570,7 @@ WORD_LAW(area_owns_leaves)
 {
 	uint64_t va = p->va, end = p->va + page_size(p->level);
 
-	if (p->kind != PTE_LEAF || p->table != KERNEL_TABLE || vmalloc_of(c->s, va) == NULL)
+	if (p->range == NULL)
 		return;
 	while (va != 0 && va < end)
 		va = area_end_at(c, va);
@@ -569,7 +582,7 @@ WORD_LAW(area_boot_leaves)
 {
 	uint64_t frame;
 
-	if (p->table == KERNEL_TABLE && vmalloc_of(c->s, p->va) == NULL && place_tracked(p, &frame))
+	if (p->table == KERNEL_TABLE && p->range == NULL && place_tracked(p, &frame))
 		bad(c, paddr, p->va, p->word);
 }
 
@@ -1086,10 +1099,27 @@ law_region_ids_below_next(struct check *c)
 static void
 law_self_digest(struct check *c)
 {
-	uint64_t kept = digest_kept(c->s), again = digest_recompute(c->s);
+	uint64_t kept = digest_kept(c->s), again = c->audit->slots_sum + digest_but_slots(c->s);
 
 	if (kept != again)
 		bad(c, 0, again, kept);
+}
+
+/* The part of it about one slot, whose users have just been recounted. */
+static void
+slot_counters(struct check *c, uint64_t i)
+{
+	const struct kvms *s = c->s;
+	const struct tally *t = &c->users;
+	struct users u = slot_users(&s->slot[i]);
+	bool is_default = slot_is_default(&s->slot[i]);
+
+	c->law = LAW_self_counters;
+	if (t->handles != u.handles || t->mappings != u.mappings || t->covers != u.covers || t->kept != u.kept ||
+	    t->unique != u.unique || t->listed != u.listed)
+		bad(c, i, counted(t), (uint64_t)u.handles + u.mappings + u.covers + u.kept);
+	else if (bitmap_test(&s->used, i) == is_default)
+		bad(c, i, !is_default, is_default);
 }
 
 static void
@@ -1097,17 +1127,6 @@ law_self_counters(struct check *c)
 {
 	const struct kvms *s = c->s;
 
-	for (uint64_t i = audit_next_slot(c->audit, 0); i != BITMAP_NONE; i = audit_next_slot(c->audit, i + 1)) {
-		struct users u = slot_users(&s->slot[i]);
-		struct tally t = audit_tally(c->audit, i);
-		bool is_default = slot_is_default(&s->slot[i]);
-
-		if (t.handles != u.handles || t.mappings != u.mappings || t.covers != u.covers ||
-		    t.kept != u.kept || t.unique != u.unique || t.listed != u.listed)
-			bad(c, i, counted(&t), (uint64_t)u.handles + u.mappings + u.covers + u.kept);
-		else if (bitmap_test(&s->used, i) == is_default)
-			bad(c, i, !is_default, is_default);
-	}
 	for (unsigned i = 0; i < sizeof s->live.totals.at / sizeof s->live.totals.at[0]; i++)
 		if (c->audit->totals.at[i] != s->live.totals.at[i])
 			bad(c, (UINT64_C(1) << 63) + i, c->audit->totals.at[i], s->live.totals.at[i]);
@@ -1200,6 +1219,16 @@ run_slot(struct check *c, uint64_t i)
 #define LAW_SLOT(symbol, name, text)
 }
 
+/* True for a leaf like the last one, of another frame: then it means the same, and is as canonical. */
+static bool
+differs_by_address(const struct check *c, const struct place *p)
+{
+	uint64_t differs = p->word ^ c->known_word;
+
+	return c->known && p->level == 1 && p->leaf.paddr < c->s->max_paddr &&
+	       (differs & ~pte_address_bits(&c->s->paging)) == 0;
+}
+
 static void
 run_word(struct check *c, uint64_t node, unsigned index)
 {
@@ -1216,9 +1245,12 @@ run_word(struct check *c, uint64_t node, unsigned index)
 			       .word = word,
 			       .kind = pte_kind(&c->s->paging, word, sl->level) };
 
-	if (place.kind == PTE_LEAF)
-		place.leaf = pte_decode_leaf(&c->s->paging, word, sl->level);
-
+	if (place.kind == PTE_LEAF) {
+		place.leaf = pte_decode_frame(&c->s->paging, word, sl->level);
+		place.canonical = differs_by_address(c, &place);
+		place.leaf.prop = place.canonical ? c->known_prop : pte_decode_leaf(&c->s->paging, word, sl->level).prop;
+		place.range = place.table == KERNEL_TABLE ? vmalloc_of(c->s, place.va) : NULL;
+	}
 	c->s->judged |= DOMAIN_BIT(WORD);
 #undef LAW_WORD
 #define LAW_WORD(symbol, name, text) RUN(symbol, paddr, &place);
@@ -1675,8 +1707,12 @@ laws_full(struct kvms *s, struct kvms_findings *f)
 	}
 
 	audit_make(s, &audit);
-	for (uint64_t i = audit_next_slot(&audit, 0); i != BITMAP_NONE; i = audit_next_slot(&audit, i + 1))
+	for (uint64_t i = audit_next_slot(&audit, 0); i != BITMAP_NONE; i = audit_next_slot(&audit, i + 1)) {
+		audit_slot(&audit, i);
 		run_slot(&c, i);
+		slot_counters(&c, i);
+	}
+	audit_slots_end(&audit);
 	full_table(&c, KERNEL_TABLE);
 	for (uint64_t id = record_next(s, KVMS_ID_VM_SPACE, 0); id != 0; id = record_next(s, KVMS_ID_VM_SPACE, id + 1))
 		full_table(&c, id);

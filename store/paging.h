@@ -148,6 +148,15 @@ pte_table_paddr(const struct paging *p, uint64_t word)
 	}
 	return 0;
 }
+/* The bits of a word at level 1 that are its address. */
+static inline uint64_t
+pte_address_bits(const struct paging *p)
+{
+	static const uint64_t bits[PTE_LOONGARCH_HARDWARE + 1] = { X86_PADDR,	RISCV_PADDR,	LOONG_PADDR,
+								   X86_PADDR, RISCV_PADDR, LOONG_PADDR };
+
+	return bits[p->format];
+}
 uint64_t pte_encode_table(const struct paging *p, uint64_t paddr);
 /* The address bits of a leaf word, aligned or not. */
 static inline uint64_t
