@@ -6,11 +6,7 @@
 
 #include <string.h>
 
-/*
- * For every row: are scalar arguments inside their types, and are ids (lists element by
- * element) and CPUs known, in argument order (R1)?  Expanded from the row, so that
- * each asks only what its arguments need.
- */
+/* R1 of one id; of each of a list. */
 static unsigned
 id_check(const struct kvms *s, enum kvms_kind kind, uint64_t id)
 {
@@ -34,9 +30,13 @@ ids_check(const struct kvms *s, enum kvms_kind kind, const struct kvms_op *op, u
 	return name;
 }
 
+/*
+ * For every row: are scalar arguments inside their types, and are ids and CPUs
+ * known, in argument order?  Expanded from the row, so that each asks only what its arguments need.
+ */
 #define ARG_DEFAULT(type, name, value) ARG(type, name)
 #define ARG(type, name)                                                                                                \
-	if (!value_in_type(KVMS_##type, a->name))                                                                             \
+	if (!value_in_type(KVMS_##type, a->name))                                                                      \
 		return false;
 #define ARG_ID(kind, name)
 #define ARG_IDS(kind, name)
@@ -53,13 +53,13 @@ ids_check(const struct kvms *s, enum kvms_kind kind, const struct kvms_op *op, u
 #undef ARG_IDS
 
 #define ARG(type, name)                                                                                                \
-	if (KVMS_##type == KVMS_CPU && a->name >= s->ncpu)                                                                    \
+	if (KVMS_##type == KVMS_CPU && a->name >= s->ncpu)                                                             \
 		return O_unknown_cpu;
 #define ARG_ID(kind, name)                                                                                             \
-	if ((outcome = id_check(s, KVMS_ID_##kind, a->name)) != O_ok)                                                            \
+	if ((outcome = id_check(s, KVMS_ID_##kind, a->name)) != O_ok)                                                  \
 		return outcome;
 #define ARG_IDS(kind, name)                                                                                            \
-	if ((outcome = ids_check(s, KVMS_ID_##kind, op, (unsigned)(&a->name - op->arg))) != O_ok)                                \
+	if ((outcome = ids_check(s, KVMS_ID_##kind, op, (unsigned)(&a->name - op->arg))) != O_ok)                      \
 		return outcome;
 #define KVMS_OP(code, name, args, results, outs, moves, mirrors, summary)                                              \
 	static unsigned do_ids_##name(UNUSED_OK const struct kvms *s, const struct kvms_op *op)                        \
