@@ -579,6 +579,7 @@ void rmap_remove(struct kvms *s, uint64_t slot, uint64_t table, uint64_t va);
 void rmap_commit(struct kvms *s);
 /* Append (table, va) pairs of a frame to scratch, unsorted; returns how many. */
 size_t rmap_list(struct kvms *s, uint64_t slot);
+uint64_t rmap_count(const struct kvms *s, uint64_t slot);
 bool rmap_has(const struct kvms *s, uint64_t slot, uint64_t table, uint64_t va);
 
 /* ---- slot.c ---------------------------------------------------------------------------- */

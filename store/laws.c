@@ -1110,9 +1110,10 @@ static void
 slot_counters(struct check *c, uint64_t i)
 {
 	const struct kvms *s = c->s;
+	const struct slot *sl = &s->slot[i];
 	const struct tally *t = &c->users;
-	struct users u = slot_users(&s->slot[i]);
-	bool is_default = slot_is_default(&s->slot[i]);
+	struct users u = slot_users(sl);
+	bool is_default = slot_is_default(sl);
 
 	c->law = LAW_self_counters;
 	if (t->handles != u.handles || t->mappings != u.mappings || t->covers != u.covers || t->kept != u.kept ||
@@ -1120,6 +1121,23 @@ slot_counters(struct check *c, uint64_t i)
 		bad(c, i, counted(t), (uint64_t)u.handles + u.mappings + u.covers + u.kept);
 	else if (bitmap_test(&s->used, i) == is_default)
 		bad(c, i, !is_default, is_default);
+	else if (sl->usage == USAGE_FRAME && !sl->listed && rmap_count(s, i) != t->mappings)
+		bad(c, i, t->mappings, rmap_count(s, i));
+}
+
+/* ... and about a leaf: its frame's reverse mappings name it.  As many as there are leaves, so they name no other. */
+static void
+leaf_is_known(struct check *c, const struct place *p)
+{
+	const struct slot *sl;
+	uint64_t frame;
+
+	if (!place_tracked(p, &frame) || frame >= c->s->max_paddr)
+		return;
+	sl = &c->s->slot[frame / PAGE];
+	c->law = LAW_self_counters;
+	if (sl->usage == USAGE_FRAME && !sl->listed && !rmap_has(c->s, frame / PAGE, p->table, p->va))
+		bad(c, frame / PAGE, p->va, 0);
 }
 
 static void
@@ -1257,6 +1275,8 @@ run_word(struct check *c, uint64_t node, unsigned index)
 #include "store/invariants.def"
 #undef LAW_WORD
 #define LAW_WORD(symbol, name, text)
+	if (c->audit != NULL)
+		leaf_is_known(c, &place);
 }
 
 static void

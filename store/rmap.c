@@ -108,6 +108,17 @@ rmap_has(const struct kvms *s, uint64_t slot, uint64_t table, uint64_t va)
 	return index != 0 && mapping_at(s, index)->slot == slot;
 }
 
+uint64_t
+rmap_count(const struct kvms *s, uint64_t slot)
+{
+	uint64_t count = s->slot[slot].place_table != 0;
+
+	/* no more than there are, should the chain be damaged */
+	for (uint32_t i = s->slot[slot].more; i != 0 && count <= s->live.extra_mappings + 1; i = mapping_at(s, i)->next)
+		count++;
+	return count;
+}
+
 /* Between steps: double the buckets when the chains grow, so that they stay short. */
 void
 rmap_commit(struct kvms *s)

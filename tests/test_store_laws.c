@@ -638,6 +638,27 @@ used_bit_missing(struct kvms *s)
 	bitmap_clear(&s->used, 4); /* a frame that frame_alloc would now hand out a second time */
 }
 
+/* Frame 0x1000 is said to be mapped a page further on. */
+static void
+mapping_elsewhere(struct kvms *s)
+{
+	s->slot[0x1].place_va += PAGE;
+}
+
+/* ... and nowhere, frame 0x2000 twice. */
+static void
+mapping_of_another(struct kvms *s)
+{
+	rmap_remove(s, 0x1, 0, AREA1 + 0x1000);
+	rmap_add(s, 0x2, 0, AREA1 + 0x1000);
+}
+
+static void
+mapping_too_much(struct kvms *s)
+{
+	rmap_add(s, 0x2, 0, AREA1);
+}
+
 static void
 used_bit_too_much(struct kvms *s)
 {
@@ -1390,6 +1411,9 @@ static const struct law_case {
 	{ "self.counters", area_index_of_another, "self.counters", "", "looks at the whole store" },
 	{ "self.counters", used_bit_missing, "self.counters self.digest", "",
 	  "looks at the whole store, in which the digest does not find the slot" },
+	{ "self.counters", mapping_elsewhere, "self.counters", "", "looks at the whole store" },
+	{ "self.counters", mapping_of_another, "self.counters", "", "looks at the whole store" },
+	{ "self.counters", mapping_too_much, "self.counters", "", "looks at the whole store" },
 	{ "self.counters", used_bit_too_much, "self.counters", "", "looks at the whole store" },
 	{ "self.digest", sum_changed, "self.digest", "", "looks at the whole store" },
 	{ "self.digest", word_changed_behind, "self.digest", "", "looks at the whole store" },
