@@ -1,6 +1,8 @@
 /* What the benchmarks share: clock, figures, table, stores. */
 #include "bench/bench.h"
 
+#include <errno.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,70 +50,41 @@ bench_time(struct bench_figure *f, void (*once)(void *), void *arg, unsigned cou
 	bench_add(f, (double)(bench_now() - start) / count / unit);
 }
 
-/* ---- The table ------------------------------------------------------------------ */
+/* ---- How it runs ------------------------------------------------------------------ */
 
-/* Three digits that say something, and thousands set apart. */
-static const char *
-number(char text[32], double value)
+bool
+bench_quick(void)
 {
-	char digits[32];
-	int length = snprintf(digits, sizeof digits, "%.*f", value < 10 ? 2 : value < 100 ? 1 : 0, value);
-	char *to = text;
+	const char *mode = getenv("BENCH_QUICK");
+	bool quick = mode != NULL && mode[0] != '\0' && strcmp(mode, "0") != 0;
 
-	if (value < 1000)
-		return strcpy(text, digits);
-	for (int i = 0; i < length; i++) {
-		if (i > 0 && (length - i) % 3 == 0)
-			*to++ = ',';
-		*to++ = digits[i];
-	}
-	*to = '\0';
-	return text;
-}
-
-static void
-cell(const struct bench_figure *f, int width)
-{
-	char range[80], median[32], least[32], largest[32];
-
-	snprintf(range, sizeof range, "(%s .. %s)", number(least, f->round[0]),
-		 number(largest, f->round[f->rounds - 1]));
-	printf("  %9s %-*s", number(median, bench_median(f)), width, range);
+	if (quick)
+		printf("**A smoke test: these figures mean nothing.**\n\n");
+	return quick;
 }
 
 void
-bench_heading(const char *subject, const char *left, const char *right)
+bench_pin(void)
 {
-	printf("\n%s", subject);
-	if (left[0] != '\0')
-		printf("%*s%*s", 53 - (int)strlen(subject), left, 28, right);
-	putchar('\n');
+	cpu_set_t all, one;
+
+	if (sched_getaffinity(0, sizeof all, &all) != 0)
+		bench_die("cannot tell the CPUs: %s", strerror(errno));
+	CPU_ZERO(&one);
+	for (size_t cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; cpu++)
+		if (CPU_ISSET(cpu, &all))
+			CPU_SET(cpu, &one);
+	if (sched_setaffinity(0, sizeof one, &one) != 0)
+		bench_die("cannot choose a CPU: %s", strerror(errno));
 }
 
-void
-bench_row(const char *what, const struct bench_figure *left, const struct bench_figure *right)
+uint64_t
+bench_random(uint64_t *x)
 {
-	printf("  %-40s", what);
-	if (left == NULL)
-		printf("%28s", "");
-	else
-		cell(left, right != NULL ? 16 : 0);
-	if (right != NULL)
-		cell(right, 0);
-	putchar('\n');
-	fflush(stdout);
-}
-
-void
-bench_note(const char *format, ...)
-{
-	va_list arguments;
-
-	printf("  ");
-	va_start(arguments, format);
-	vprintf(format, arguments);
-	va_end(arguments);
-	putchar('\n');
+	*x ^= *x << 13;
+	*x ^= *x >> 7;
+	*x ^= *x << 17;
+	return *x;
 }
 
 void
@@ -144,6 +117,8 @@ bench_cell(const struct bench_figure *f)
 	static unsigned turn;
 	char *cell = cells[turn++ % 16], median[40], least[40], most[40];
 
+	if (f->rounds == 0)
+		return "";
 	if (f->rounds == 1)
 		snprintf(cell, sizeof cells[0], "%s", short_number(median, bench_median(f)));
 	else
@@ -159,6 +134,61 @@ bench_ratio(const struct bench_figure *above, const struct bench_figure *below)
 	static unsigned turn;
 
 	return short_number(cells[turn++ % 4], bench_median(above) / bench_median(below));
+}
+
+/* ---- Memory ------------------------------------------------------------------------ */
+
+double
+bench_resident(pid_t pid)
+{
+	unsigned long kib = 0;
+	char path[64], line[256];
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%ld/smaps_rollup", (long)pid);
+	f = fopen(path, "re");
+	while (f != NULL && fgets(line, sizeof line, f) != NULL && sscanf(line, "Rss: %lu", &kib) != 1)
+		continue;
+	if (f == NULL || kib == 0)
+		bench_die("cannot read %s", path);
+	fclose(f);
+	return (double)kib / 1024;
+}
+
+/* ---- Points of plots -------------------------------------------------------------- */
+
+FILE *
+bench_data(const char *name)
+{
+	const char *folder = getenv("BENCH_DATA");
+	char path[4096];
+	FILE *data;
+
+	snprintf(path, sizeof path, "%s/%s", folder != NULL ? folder : "", name);
+	data = fopen(folder != NULL ? path : "/dev/null", "we");
+	if (data == NULL)
+		bench_die("%s: %s", path, strerror(errno));
+	return data;
+}
+
+void
+bench_point(FILE *data, const char *what, const struct bench_figure *f)
+{
+	if (f->rounds > 0)
+		fprintf(data, "%s\t%.6g\t%.6g\t%.6g\n", what, bench_median(f), f->round[0], f->round[f->rounds - 1]);
+}
+
+void
+bench_series(FILE *data, const char *name)
+{
+	fprintf(data, "\n\n# %s\n", name);
+}
+
+void
+bench_data_end(FILE *data)
+{
+	if (fclose(data) != 0)
+		bench_die("cannot write the points of a plot: %s", strerror(errno));
 }
 
 /* ---- Stores ---------------------------------------------------------------------- */

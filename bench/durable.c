@@ -3,31 +3,29 @@
  *
  *   durable KVMSTORED FOLDER [writes | snapshots | journal]
  *
- * The last argument asks for one part; all of them is the default.  FOLDER must be on a disk; all files go into a temporary folder in it.
+ * The last argument asks for one part; all of them is the default.  FOLDER must
+ * be on a disk; all files go into a temporary folder in it.
  * Prints Markdown.  bench/run calls it and says on which machine it ran.
  * With BENCH_QUICK=1 in the environment it only shows that everything works.
  */
 #include "bench/durable.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 int
 main(int argc, char **argv)
 {
-	const char *quick = getenv("BENCH_QUICK");
-	struct durable d = { .quick = quick != NULL && strcmp(quick, "0") != 0 };
+	struct durable d = { .quick = false };
 
 	if (argc < 3 || argc > 4) {
 		fprintf(stderr, "Usage: durable KVMSTORED FOLDER [writes | snapshots | journal]\n");
 		return 2;
 	}
+	d.quick = bench_quick();
 	d.kvmstored = argv[1];
 	d.rounds = d.quick ? 1 : 5;
 	peer_folder(argv[2]);
-	if (d.quick)
-		printf("**A smoke test: these figures mean nothing.**\n\n");
 	printf("Medians of %u rounds (least .. largest).\n", d.rounds);
 	if (argc == 3 || strcmp(argv[3], "writes") == 0)
 		durable_writes(&d);

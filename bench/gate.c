@@ -17,8 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE KVMS_PAGE_SIZE
-#define PROP_RW (KVMS_PROP_R | KVMS_PROP_W | UINT64_C(4) << KVMS_PROP_CACHE_SHIFT) /* rw:wb */
 #define TIMES 200u
 #define PATH __attribute__((noinline)) static void
 

@@ -2,36 +2,23 @@
  * memory - what the model costs in this process, beside other ways to keep
  * addresses.
  *
- *   memory RECORDING
+ *   memory
  *
  * Prints Markdown; bench/run calls it.  With BENCH_QUICK=1 in the environment
  * it only shows that everything works.
  */
 #include "bench/bench.h"
 #include "bench/tables.h"
-#include "persist/snapshot.h"
 
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE KVMS_PAGE_SIZE
-#define PROP_RW (KVMS_PROP_R | KVMS_PROP_W | UINT64_C(4) << KVMS_PROP_CACHE_SHIFT) /* rw:wb */
 #define FILL_PAGES (UINT64_C(1) << 14)
 #define TABLES_MAX 3u
 #define ROUNDS 5u
 
 static bool quick;
-
-static uint64_t
-random_next(uint64_t *x)
-{
-	*x ^= *x << 13;
-	*x ^= *x >> 7;
-	*x ^= *x << 17;
-	return *x;
-}
 
 /* ---- Mappings: a store, the same memory by hand, and the other tables ------------------------- */
 
@@ -205,6 +192,19 @@ enum { REQUEST, TRANSLATE, BULK, WALK, OTHERS };
 
 static const char *const way_names[OTHERS] = { "`translate` request", "`kvms_translate`, one", "`kvms_translate`, many",
 					       "raw walk" };
+static const char *const plot_names[OTHERS] = { "translate, a request", "kvms_translate, one", "kvms_translate, many",
+						"raw walk" };
+
+/* One bar a way: the plot is of the larger store. */
+static void
+row_plot(const char *name, const struct figures *f)
+{
+	FILE *data = bench_data(name);
+
+	for (unsigned w = 0; w < WAYS && (w < OTHERS || bench_tables[w - OTHERS].name != NULL); w++)
+		bench_point(data, w < OTHERS ? plot_names[w] : bench_tables[w - OTHERS].name, &f->way[w]);
+	bench_data_end(data);
+}
 
 static void
 row_print(const char *what, const struct figures *f)
@@ -273,7 +273,7 @@ translation(void)
 			va[i] = m.va + PAGE * (i % 16);
 		lists_measure(&m, &hot, va, repeats);
 		for (unsigned i = 0; i < repeats * ADDRESSES; i++)
-			va[i] = m.va + random_next(&random) % (m.pages * PAGE);
+			va[i] = m.va + bench_random(&random) % (m.pages * PAGE);
 		for (unsigned i = 0; i < repeats * ADDRESSES; i += 97)
 			if (by_translate(&m, 0, va[i]) != walk(&m, va[i]) || by_table(&m, 0, va[i]) != walk(&m, va[i]))
 				bench_die("two ways to translate do not agree");
@@ -298,6 +298,10 @@ translation(void)
 		row_print(what, &chain);
 		snprintf(what, sizeof what, "%u Mi, ascending", (unsigned)(m.pages >> 20));
 		row_print(what, &sequence);
+		row_plot("translate-hot", &hot);
+		row_plot("translate-random", &any);
+		row_plot("translate-chain", &chain);
+		row_plot("translate-ascending", &sequence);
 		maps_end(&m);
 	}
 	free(va);
@@ -464,234 +468,18 @@ operations(void)
 	maps_end(&m);
 }
 
-/* ---- Areas behind areas ------------------------------------------------------------------------------------------ */
-
-#define LARGE (100 * PAGE)
-
-struct areas {
-	struct kvms *s;
-	struct kvms_op reserve, unreserve;
-	struct blocks blocks;
-	uint64_t size;
-};
-
-static void
-areas_once(void *arg)
-{
-	struct areas *a = arg;
-
-	a->reserve.arg[0] = a->size;
-	a->unreserve.arg[0] = bench_apply(a->s, &a->reserve, 0);
-	bench_apply(a->s, &a->unreserve, 0);
-}
-
-static void
-blocks_once(void *arg)
-{
-	struct areas *a = arg;
-	uint64_t at = blocks_alloc(&a->blocks, a->size);
-
-	blocks_free(&a->blocks, at, at + a->size);
-}
-
-/* "count" areas of a page, a hole of a page below each, and one block above them with room for more. */
-static struct areas
-areas_make(uint64_t count)
-{
-	struct areas a = { .s = bench_store(0), .reserve = bench_op("kvirt_reserve"),
-			   .unreserve = bench_op("kvirt_unreserve") };
-	const struct kvms_row *row = kvms_request_find("free_va");
-	struct kvms_outcome out = { .name = 0 };
-	struct kvms_op request;
-	uint64_t large, first = 0;
-
-	kvms_set_check(a.s, KVMS_CHECK_OFF, 1);
-	a.reserve.arg[0] = LARGE;
-	large = bench_apply(a.s, &a.reserve, 0);
-	a.reserve.arg[0] = PAGE;
-	for (uint64_t i = 0; i < 2 * count; i++) {
-		uint64_t id = bench_apply(a.s, &a.reserve, 0);
-
-		first = i == 0 ? id : first;
-	}
-	kvms_op_init(&request, row);
-	if (kvms_inspect(a.s, &request, &out) != KVMS_DONE || out.field[0] != 1)
-		bench_die("the free addresses are not one block");
-	a.reserve.arg[0] = out.list[1] - out.list[0];
-	bench_apply(a.s, &a.reserve, 0);
-	for (uint64_t i = 1; i < 2 * count; i += 2) {
-		a.unreserve.arg[0] = first + i;
-		bench_apply(a.s, &a.unreserve, 0);
-	}
-	a.unreserve.arg[0] = large;
-	bench_apply(a.s, &a.unreserve, 0);
-	if (kvms_inspect(a.s, &request, &out) != KVMS_DONE)
-		bench_die("no free addresses");
-	for (uint64_t i = 0; i < out.field[0]; i++)
-		blocks_free(&a.blocks, out.list[2 * i], out.list[2 * i + 1]);
-	kvms_outcome_free(&out);
-	return a;
-}
-
-static void
-areas(void)
-{
-	const uint64_t counts[] = { 15000, 150000, 1500000 };
-
-	printf("\n### An area more\n\n"
-	       "Microseconds for `kvirt_reserve` and `kvirt_unreserve` of an area behind as many holes of a page as there\n"
-	       "are live areas.  Large: 100 pages, which fit behind all holes only; small: one page, which fits the first.\n"
-	       "First fit: upstream's policy as upstream does it, on a sorted array, with nothing around it.\n\n"
-	       "| live areas | laws off | touched laws | first fit |\n|---|---|---|---|\n");
-	for (unsigned k = 0; k < (quick ? 1 : 3); k++) {
-		struct areas a = areas_make(quick ? 150 : counts[k]);
-
-		for (unsigned large = 0; large < 2; large++) {
-			struct bench_figure f[3] = { 0 };
-
-			a.size = large ? LARGE : PAGE;
-			for (unsigned round = 0; round < ROUNDS; round++) {
-				for (unsigned touched = 0; touched < 2; touched++) {
-					kvms_set_check(a.s, touched ? KVMS_CHECK_TOUCHED : KVMS_CHECK_OFF, 1);
-					bench_time(&f[touched], areas_once, &a, 10000, 1e3);
-				}
-				bench_time(&f[2], blocks_once, &a, large ? 100 : 1000, 1e3);
-			}
-			printf("| %u, %s | %s | %s | %s |\n", (unsigned)(quick ? 150 : counts[k]), large ? "large" : "small",
-			       bench_cell(&f[0]), bench_cell(&f[1]), bench_cell(&f[2]));
-		}
-		free(a.blocks.at);
-		kvms_free(&a.s);
-	}
-}
-
-/* ---- Whole stores ----------------------------------------------------------------------------------------------------- */
-
-static double
-resident(void)
-{
-	FILE *f = fopen("/proc/self/smaps_rollup", "re");
-	unsigned long kib = 0;
-	char line[256];
-
-	while (f != NULL && fgets(line, sizeof line, f) != NULL && sscanf(line, "Rss: %lu", &kib) != 1)
-		continue;
-	if (f == NULL || kib == 0)
-		bench_die("cannot read /proc/self/smaps_rollup");
-	fclose(f);
-	return (double)kib / 1024;
-}
-
-/* Frames with a reference each, mapped into areas of 512. */
-static struct kvms *
-tracked_store(uint64_t pages)
-{
-	struct kvms *s = bench_store(UINT64_C(16) << 30);
-	struct kvms_op alloc = bench_op("frame_alloc"), map = bench_op("kvirt_map_frames");
-	uint64_t frames[512];
-
-	kvms_set_check(s, KVMS_CHECK_OFF, 1);
-	map.arg[bench_argument("kvirt_map_frames", "area_size")] = UINT64_C(512) * PAGE;
-	map.arg[bench_argument("kvirt_map_frames", "frames")] = 512;
-	map.arg[bench_argument("kvirt_map_frames", "prop")] = PROP_RW;
-	map.list = frames;
-	for (uint64_t i = 0; i < pages; i += 512) {
-		for (unsigned k = 0; k < 512; k++)
-			frames[k] = bench_apply(s, &alloc, 0);
-		bench_apply(s, &map, 0);
-	}
-	return s;
-}
-
-static void
-image_time(struct kvms *s, struct bench_figure *f)
-{
-	uint64_t start = bench_now();
-	struct persist_image *image;
-	char why[PERSIST_WHY];
-
-	if (persist_capture(s, &image, why, sizeof why) != PERSIST_OK)
-		bench_die("%s", why);
-	bench_add(f, (double)(bench_now() - start) / 1e6);
-	persist_image_free(&image);
-}
-
-static void
-whole_stores(void)
-{
-	uint64_t pages = quick ? 1 << 14 : 1 << 20;
-	struct bench_figure full = { 0 }, digest = { 0 }, image = { 0 }, empty = { 0 }, size = { 0 }, bytes = { 0 };
-	struct kvms_findings findings;
-	struct kvms *s;
-
-	for (unsigned round = 0; round < ROUNDS; round++) {
-		double before = resident();
-		uint64_t start = bench_now();
-
-		s = bench_store(UINT64_C(1) << 44);
-		bench_add(&empty, (double)(bench_now() - start) / 1e6);
-		bench_add(&size, resident() - before);
-		kvms_free(&s);
-	}
-	malloc_trim(0);
-	for (unsigned round = 0; round < (quick ? 1 : 3); round++) {
-		double before = resident();
-
-		s = tracked_store(pages);
-		bench_add(&bytes, (resident() - before) * 1048576 / (double)pages);
-		for (unsigned i = 0; i < 2 && full.rounds < BENCH_ROUNDS; i++) {
-			uint64_t start = bench_now();
-
-			if (!kvms_check_all(s, &findings))
-				bench_die("a law is broken");
-			bench_add(&full, (double)(bench_now() - start) / 1e6);
-		}
-		for (unsigned i = 0; i < 2; i++)
-			image_time(s, &image);
-		struct pair p = { .s = s, .frame = true, .first = bench_op("kvirt_map_frames"),
-				  .second = bench_op("kvirt_drop"), .alloc = bench_op("frame_alloc") };
-
-		p.first.arg[bench_argument("kvirt_map_frames", "area_size")] = PAGE;
-		p.first.arg[bench_argument("kvirt_map_frames", "frames")] = 1;
-		p.first.arg[bench_argument("kvirt_map_frames", "prop")] = PROP_RW;
-		for (unsigned i = 0; i < 2; i++) {
-			uint64_t start;
-
-			kvms_digest(s);
-			pair_once(&p);
-			start = bench_now();
-			kvms_digest(s);
-			bench_add(&digest, (double)(bench_now() - start) / 1e3);
-		}
-		kvms_free(&s);
-		malloc_trim(0);
-	}
-	printf("\n### Whole stores\n\n| | |\n|---|---|\n");
-	printf("| an empty store of 16 TiB: create, ms | %s |\n", bench_cell(&empty));
-	printf("| ... resident, MiB | %s |\n", bench_cell(&size));
-	printf("| memory for a mapping, its frame and all that counts it, bytes | %s |\n", bench_cell(&bytes));
-	printf("| %u mappings of counted frames: full check, ms | %s |\n", (unsigned)pages, bench_cell(&full));
-	printf("| ... digest after 3 operations, us | %s |\n", bench_cell(&digest));
-	printf("| ... image for a snapshot, ms | %s |\n", bench_cell(&image));
-}
-
 int
 main(int argc, char **argv)
 {
-	const char *mode = getenv("BENCH_QUICK");
-
-	if (argc != 2) {
-		fprintf(stderr, "Usage: memory RECORDING\n");
+	(void)argv;
+	if (argc != 1) {
+		fprintf(stderr, "Usage: memory\n");
 		return 2;
 	}
-	quick = mode != NULL && strcmp(mode, "0") != 0;
-	if (quick)
-		printf("**A smoke test: these figures mean nothing.**\n\n");
+	quick = bench_quick();
+	bench_pin();
 	printf("Medians of %u rounds (least .. largest), what is compared in turn.\n\n", ROUNDS);
 	translation();
 	operations();
-	areas();
-	whole_stores();
-	bench_recording(argv[1], quick ? 1 : ROUNDS);
 	return sink == 1; /* it is used */
 }

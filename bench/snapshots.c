@@ -10,8 +10,6 @@
 #include <string.h>
 #include <time.h>
 
-#define PAGE KVMS_PAGE_SIZE
-#define PROP_RW (KVMS_PROP_R | KVMS_PROP_W | UINT64_C(4) << KVMS_PROP_CACHE_SHIFT) /* rw:wb */
 #define AREA_PAGES 512u
 #define FEW 3u /* rounds of what takes long */
 #define BATCH 500u
@@ -35,22 +33,13 @@ ms_since(uint64_t start)
 
 /* ---- Filling ------------------------------------------------------------------------------ */
 
-static uint64_t
-random_next(uint64_t *x)
-{
-	*x ^= *x << 13;
-	*x ^= *x >> 7;
-	*x ^= *x << 17;
-	return *x;
-}
-
 static void
 shuffle(uint64_t *at, size_t count)
 {
 	uint64_t random = UINT64_C(88172645463325252);
 
 	for (size_t i = count; i-- > 1;) {
-		size_t j = random_next(&random) % (i + 1);
+		size_t j = bench_random(&random) % (i + 1);
 		uint64_t swap = at[i];
 
 		at[i] = at[j];
@@ -112,7 +101,7 @@ read_on(void *arg)
 
 	kvms_op_init(&translate, kvms_request_find("translate"));
 	while (!r->stop && r->count < SAMPLES_MAX) {
-		translate.arg[va] = r->start + random_next(&random) % r->size;
+		translate.arg[va] = r->start + bench_random(&random) % r->size;
 		r->began[r->count] = bench_now();
 		if (!kvmctl_inspect(r->c, &translate, &out, &why))
 			bench_die("%s", why.text);

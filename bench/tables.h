@@ -21,18 +21,4 @@ struct table {
 /* Those that this program was built with; the last has no name. */
 extern const struct table bench_tables[];
 
-/*
- * A first fit as upstream does it: free blocks by address, looked at from the
- * lowest on; one that fits is carved from its top, a freed one joins its neighbours.
- */
-struct blocks {
-	struct block {
-		uint64_t start, end;
-	} *at;
-	size_t count, capacity;
-};
-
-uint64_t blocks_alloc(struct blocks *b, uint64_t size);
-void blocks_free(struct blocks *b, uint64_t start, uint64_t end);
-
 #endif /* BENCH_TABLES_H */

@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE KVMS_PAGE_SIZE
-#define PROP_RW (KVMS_PROP_R | KVMS_PROP_W | UINT64_C(4) << KVMS_PROP_CACHE_SHIFT) /* rw:wb */
 #define CONNECTIONS_MAX 8u
 #define SAMPLES_MAX (1u << 20)
 #define KEY_SIZE 12u
@@ -248,6 +246,22 @@ shape_measure(struct shape *s, struct server *redis, struct server *kvmstored, d
 	measure(kvmstored->clients, s->connections, s->depth, gather_maps, seconds, &s->maps);
 }
 
+/* The rates of a shape, each server and load by its name. */
+static void
+shapes_plot(const struct shape *s, const char *file)
+{
+	FILE *data = bench_data(file);
+	char name[80];
+
+	for (unsigned i = 0; i < SHAPES; i++) {
+		snprintf(name, sizeof name, "%u x %u", s[i].connections, s[i].depth);
+		bench_point(data, name, &s[i].sets.rate);
+		bench_point(data, name, &s[i].frames.rate);
+		bench_point(data, name, &s[i].maps.rate);
+	}
+	bench_data_end(data);
+}
+
 static void
 load_print(const struct shape *s, const char *name, const struct result *r, bool ratio)
 {
@@ -304,6 +318,8 @@ durable_writes(const struct durable *d)
 	shapes_print(forced, "always", "full");
 	printf("\nAnswered at once, on the disk within a second (Redis) or 50 ms (kvmstored):\n");
 	shapes_print(later, "everysec", "relaxed");
+	shapes_plot(forced, "writes-forced");
+	shapes_plot(later, "writes-later");
 	server_stop(&always);
 	server_stop(&everysec);
 	server_stop(&full);
