@@ -132,10 +132,13 @@ untracked_make(struct kvms *s, uint64_t count)
 	reserve.arg[0] = count * PAGE;
 	map.arg[1] = bench_apply(s, &reserve, bench_result("kvirt_reserve", "start"));
 	map.arg[0] = 1;
-	map.arg[bench_argument("kvirt_map_untracked_into", "paddr_end")] = count * PAGE;
 	map.arg[bench_argument("kvirt_map_untracked_into", "prop")] = PROP_RW;
 	map.arg[bench_argument("kvirt_map_untracked_into", "max_level")] = 1;
-	bench_apply(s, &map, 0);
+	for (uint64_t i = 0; i < count; i += 512, map.arg[1] += UINT64_C(512) * PAGE) {
+		map.arg[bench_argument("kvirt_map_untracked_into", "paddr_start")] = i * PAGE;
+		map.arg[bench_argument("kvirt_map_untracked_into", "paddr_end")] = (i + 512) * PAGE;
+		bench_apply(s, &map, 0);
+	}
 }
 
 static void
