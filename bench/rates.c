@@ -453,6 +453,45 @@ crowds_plot(void)
 }
 
 static void
+crowds_print(void)
+{
+	printf("\n### Connections\n\n"
+	       "`translate` of random addresses out of %u mappings, `GET` of as many keys, as in `socket.md`.  The last\n"
+	       "column is how many requests the slowest connection got answered, as a part of those of the fastest.\n\n"
+	       "| connections x ahead | server | 1000 requests a second | times Redis GET | p50, us | p99, us | p99.9, us | "
+	       "slowest : fastest |\n|---|---|---|---|---|---|---|---|\n",
+	       (unsigned)mappings);
+	for (unsigned i = 0; i < CROWDS; i++)
+		crowd_print(&crowds[i]);
+}
+
+/* Each round has servers of its own: memory that one has kept it does not take again. */
+static void
+costs_measure(const char *program, unsigned allowed, bool quick)
+{
+	const unsigned rounds = quick ? 1 : 3;
+
+	mappings = 20000; /* connections are what is looked at */
+	for (unsigned round = 0; round < rounds; round++) {
+		servers_stop();
+		peer_end(&kvmstored);
+		peer_end(&redis);
+		servers_start(program, false);
+		for (unsigned l = TRANSLATE; l <= GET; l++)
+			cost_measure(l, allowed, quick ? 0.05 : 0.5);
+	}
+	printf("\nWhat one of %u connections costs its server, medians of %u rounds:\n\n"
+	       "| | kvmstored | Redis |\n|---|---|---|\n",
+	       allowed, rounds);
+	printf("| to connect and get the first answer, us | %s | %s |\n", bench_cell(&costs[TRANSLATE].connect),
+	       bench_cell(&costs[GET].connect));
+	printf("| resident, before the first request, KiB | %s | %s |\n", bench_cell(&costs[TRANSLATE].idle),
+	       bench_cell(&costs[GET].idle));
+	printf("| ... after a load of 16 ahead, KiB | %s | %s |\n", bench_cell(&costs[TRANSLATE].used),
+	       bench_cell(&costs[GET].used));
+}
+
+static void
 many(const char *program, bool quick)
 {
 	const unsigned allowed = connections_allowed(LANES_MAX), rounds = quick ? 1 : 5;
@@ -469,31 +508,9 @@ many(const char *program, bool quick)
 				lanes_measure(&lookups[turn], crowds[i].connections, crowds[i].depth, seconds,
 					      &crowds[i].results[turn]);
 			}
-	/* memory that a server has kept is not taken again: one round, in a server that is fresh */
-	servers_stop();
-	peer_end(&kvmstored);
-	peer_end(&redis);
-	servers_start(program, false);
-	for (unsigned l = TRANSLATE; l <= GET; l++)
-		cost_measure(l, allowed, quick ? 0.05 : 1);
-	printf("\n### Connections\n\n"
-	       "`translate` of random addresses out of %u mappings, `GET` of as many keys, as in `socket.md`.  The last\n"
-	       "column is how many requests the slowest connection got answered, as a part of those of the fastest.\n\n"
-	       "| connections x ahead | server | 1000 requests a second | times Redis GET | p50, us | p99, us | p99.9, us | "
-	       "slowest : fastest |\n|---|---|---|---|---|---|---|---|\n",
-	       (unsigned)mappings);
-	for (unsigned i = 0; i < CROWDS; i++)
-		crowd_print(&crowds[i]);
-	printf("\nWhat one of %u connections costs its server, from one round:\n\n"
-	       "| | kvmstored | Redis |\n|---|---|---|\n",
-	       allowed);
-	printf("| to connect and get the first answer, us | %s | %s |\n", bench_cell(&costs[TRANSLATE].connect),
-	       bench_cell(&costs[GET].connect));
-	printf("| resident, before the first request, KiB | %s | %s |\n", bench_cell(&costs[TRANSLATE].idle),
-	       bench_cell(&costs[GET].idle));
-	printf("| ... after a load of 16 ahead, KiB | %s | %s |\n", bench_cell(&costs[TRANSLATE].used),
-	       bench_cell(&costs[GET].used));
+	crowds_print();
 	crowds_plot();
+	costs_measure(program, allowed, quick);
 }
 
 int
