@@ -208,11 +208,14 @@ scale_areas(const struct scale *c)
 	       "Microseconds for `kvirt_reserve` and `kvirt_unreserve` of an area behind as many holes of a page as there\n"
 	       "are live areas.  Large: 100 pages, which fit behind all holes only; small: one page, which fits the first.\n"
 	       "First fit: upstream's policy as upstream does it, on a sorted array, with nothing around it.\n\n"
-	       "| live areas | laws off | touched laws | first fit |\n|---|---|---|---|\n");
+	       "| live areas | laws off | touched laws | first fit | first fit : laws off | : touched laws |\n"
+	       "|---|---|---|---|---|---|\n");
 	for (unsigned large = 0; large < 2; large++)
 		for (unsigned i = 0; i < count; i++)
-			printf("| %s, %s | %s | %s | %s |\n", scale_count(n[i].areas), large ? "large" : "small",
-			       bench_cell(&n[i].off[large]), bench_cell(&n[i].touched[large]), bench_cell(&n[i].first[large]));
+			printf("| %s, %s | %s | %s | %s | %s | %s |\n", scale_count(n[i].areas), large ? "large" : "small",
+			       bench_cell(&n[i].off[large]), bench_cell(&n[i].touched[large]), bench_cell(&n[i].first[large]),
+			       bench_ratio(&n[i].first[large], &n[i].off[large]),
+			       bench_ratio(&n[i].first[large], &n[i].touched[large]));
 	fflush(stdout);
 	counts_plot(n, count);
 }

@@ -253,12 +253,21 @@ sizes_print(const struct size *z, unsigned count)
 				printf(" %s |", bench_cell(&z[i].writes[w][touched]));
 			putchar('\n');
 		}
+	for (unsigned touched = 0; touched < 2; touched++) {
+		printf("| %s : %s | %s |", scale_count(z[count - 1].count), scale_count(z[0].count), touched ? "touched" : "off");
+		for (unsigned w = 0; w < WRITES; w++)
+			printf(" %s |", bench_ratio(&z[count - 1].writes[w][touched], &z[0].writes[w][touched]));
+		putchar('\n');
+	}
 	printf("\nNanoseconds for an address, at random: as a request, and as one of %u in a call.\n\n"
 	       "| mappings | `translate` | `kvms_translate` |\n|---|---|---|\n",
 	       ADDRESSES);
 	for (unsigned i = 0; i < count; i++)
 		printf("| %s | %s | %s |\n", scale_count(z[i].count), bench_cell(&z[i].reads[REQUEST]),
 		       bench_cell(&z[i].reads[MANY]));
+	printf("| %s : %s | %s | %s |\n", scale_count(z[count - 1].count), scale_count(z[0].count),
+	       bench_ratio(&z[count - 1].reads[REQUEST], &z[0].reads[REQUEST]),
+	       bench_ratio(&z[count - 1].reads[MANY], &z[0].reads[MANY]));
 	printf("\n### A whole store\n\n"
 	       "The full check counts everything again and recomputes the digest; the digest is the one after one operation\n"
 	       "more; the image is what a snapshot is written from.\n\n"
