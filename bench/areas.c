@@ -158,7 +158,7 @@ count_measure(void *arg)
 {
 	struct count *n = arg;
 	struct areas a = areas_make(n->areas);
-	const unsigned times = n->quick ? 100 : 10000;
+	const unsigned times = n->quick ? 100 : 10000, slow = n->quick ? 10 : n->areas < 1000000 ? 1000 : 200;
 
 	for (unsigned round = 0; round < n->rounds; round++)
 		for (unsigned large = 0; large < 2; large++) {
@@ -169,7 +169,7 @@ count_measure(void *arg)
 				kvms_set_check(a.s, touched ? KVMS_CHECK_TOUCHED : KVMS_CHECK_OFF, 1);
 				bench_time(touched ? &n->touched[large] : &n->off[large], areas_once, &a, times, 1e3);
 			}
-			bench_time(&n->first[large], blocks_once, &a, n->quick ? 10 : n->areas < 1000000 ? 1000 : 200, 1e3);
+			bench_time(&n->first[large], blocks_once, &a, slow, 1e3);
 		}
 }
 
@@ -205,15 +205,17 @@ scale_areas(const struct scale *c)
 		scale_apart(count_measure, &n[i]);
 	}
 	printf("\n### An area more\n\n"
-	       "Microseconds for `kvirt_reserve` and `kvirt_unreserve` of an area behind as many holes of a page as there\n"
-	       "are live areas.  Large: 100 pages, which fit behind all holes only; small: one page, which fits the first.\n"
-	       "First fit: upstream's policy as upstream does it, on a sorted array, with nothing around it.\n\n"
+	       "Microseconds for `kvirt_reserve` and `kvirt_unreserve` of an area behind as many holes of a page as\n"
+	       "there are live areas.  Large: 100 pages, which fit behind all holes only; small: one page, which fits\n"
+	       "the first.  First fit: upstream's policy as upstream does it, on a sorted array, with nothing around\n"
+	       "it.\n\n"
 	       "| live areas | laws off | touched laws | first fit | first fit : laws off | : touched laws |\n"
 	       "|---|---|---|---|---|---|\n");
 	for (unsigned large = 0; large < 2; large++)
 		for (unsigned i = 0; i < count; i++)
-			printf("| %s, %s | %s | %s | %s | %s | %s |\n", scale_count(n[i].areas), large ? "large" : "small",
-			       bench_cell(&n[i].off[large]), bench_cell(&n[i].touched[large]), bench_cell(&n[i].first[large]),
+			printf("| %s, %s | %s | %s | %s | %s | %s |\n", scale_count(n[i].areas),
+			       large ? "large" : "small", bench_cell(&n[i].off[large]), bench_cell(&n[i].touched[large]),
+			       bench_cell(&n[i].first[large]),
 			       bench_ratio(&n[i].first[large], &n[i].off[large]),
 			       bench_ratio(&n[i].first[large], &n[i].touched[large]));
 	fflush(stdout);

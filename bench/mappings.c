@@ -254,7 +254,8 @@ sizes_print(const struct size *z, unsigned count)
 			putchar('\n');
 		}
 	for (unsigned touched = 0; touched < 2; touched++) {
-		printf("| %s : %s | %s |", scale_count(z[count - 1].count), scale_count(z[0].count), touched ? "touched" : "off");
+		printf("| %s : %s | %s |", scale_count(z[count - 1].count), scale_count(z[0].count),
+		       touched ? "touched" : "off");
 		for (unsigned w = 0; w < WRITES; w++)
 			printf(" %s |", bench_ratio(&z[count - 1].writes[w][touched], &z[0].writes[w][touched]));
 		putchar('\n');
@@ -269,15 +270,16 @@ sizes_print(const struct size *z, unsigned count)
 	       bench_ratio(&z[count - 1].reads[REQUEST], &z[0].reads[REQUEST]),
 	       bench_ratio(&z[count - 1].reads[MANY], &z[0].reads[MANY]));
 	printf("\n### A whole store\n\n"
-	       "The full check counts everything again and recomputes the digest; the digest is the one after one operation\n"
-	       "more; the image is what a snapshot is written from.\n\n"
+	       "The full check counts everything again and recomputes the digest; the digest is the one after one\n"
+	       "operation more; the image is what a snapshot is written from.\n\n"
 	       "| mappings | full check, ms | a mapping, ns | digest, ns | image, ms |\n|---|---|---|---|---|\n");
 	for (unsigned i = 0; i < count; i++)
 		printf("| %s | %s | %.0f | %s | %s |\n", scale_count(z[i].count), bench_cell(&z[i].full),
-		       bench_median(&z[i].full) * 1e6 / (double)z[i].count, bench_cell(&z[i].digest), bench_cell(&z[i].image));
+		       bench_median(&z[i].full) * 1e6 / (double)z[i].count, bench_cell(&z[i].digest),
+		       bench_cell(&z[i].image));
 	printf("\n### Memory\n\n"
-	       "Host memory of a store whose mappings hold a frame each, in bytes a mapping, with what an empty store takes.\n"
-	       "Beyond its word: all but the 8 bytes that the mapping itself is.\n\n"
+	       "Host memory of a store whose mappings hold a frame each, in bytes a mapping, with what an empty store\n"
+	       "takes.  Beyond its word: all but the 8 bytes that the mapping itself is.\n\n"
 	       "| mappings | page tables | metadata of frames | all else | in all | beyond its word |\n|---|---|---|---|---|---|\n");
 	for (unsigned i = 0; i < count; i++) {
 		const double n = (double)z[i].count;

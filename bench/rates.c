@@ -353,8 +353,8 @@ few(const char *program, bool quick)
 	const double seconds = quick ? 0.02 : 0.15;
 
 	servers_start(program, true);
-	printf("Medians of %u rounds (least .. largest), %.2f s each, in turn; %u mappings, as many keys.\n", rounds, seconds,
-	       (unsigned)mappings);
+	printf("Medians of %u rounds (least .. largest), %.2f s each, in turn; %u mappings, as many keys.\n", rounds,
+	       seconds, (unsigned)mappings);
 	for (unsigned round = 0; round < rounds; round++)
 		for (unsigned i = 0; i < sizeof tables / sizeof tables[0]; i++)
 			table_round(&tables[i], round, seconds);
@@ -458,8 +458,8 @@ crowds_print(void)
 	printf("\n### Connections\n\n"
 	       "`translate` of random addresses out of %u mappings, `GET` of as many keys, as in `socket.md`.  The last\n"
 	       "column is how many requests the slowest connection got answered, as a part of those of the fastest.\n\n"
-	       "| connections x ahead | server | 1000 requests a second | times Redis GET | p50, us | p99, us | p99.9, us | "
-	       "slowest : fastest |\n|---|---|---|---|---|---|---|---|\n",
+	       "| connections x ahead | server | 1000 requests a second | times Redis GET | p50, us | p99, us | "
+	       "p99.9, us | slowest : fastest |\n|---|---|---|---|---|---|---|---|\n",
 	       (unsigned)mappings);
 	for (unsigned i = 0; i < CROWDS; i++)
 		crowd_print(&crowds[i]);

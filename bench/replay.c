@@ -355,7 +355,8 @@ adopt(const char *recording)
 static void
 traces_print(const struct trace *t)
 {
-	printf("### Replay\n\n1000 operations a second, laws checked about what each step touched unless they are off.\n\n"
+	printf("### Replay\n\n"
+	       "1000 operations a second, laws checked about what each step touched unless they are off.\n\n"
 	       "| | %s, %zu operations | %s, %zu operations |\n|---|---|---|\n",
 	       t[0].name, t[0].script.count, t[1].name, t[1].script.count);
 	for (unsigned w = 0; w < WAYS; w++)
@@ -364,7 +365,8 @@ traces_print(const struct trace *t)
 	printf("| imported, generated, s | %s | %s |\n", bench_cell(&t[0].make), bench_cell(&t[1].make));
 	printf("| text, MiB | %.2f | %.2f |\n", t[0].text_size, t[1].text_size);
 	printf("| binary, MiB | %.2f | %.2f |\n", t[0].binary_size, t[1].binary_size);
-	printf("| `kvmctl trace convert`, text to binary, s | %s | %s |\n", bench_cell(&t[0].pack), bench_cell(&t[1].pack));
+	printf("| `kvmctl trace convert`, text to binary, s | %s | %s |\n", bench_cell(&t[0].pack),
+	       bench_cell(&t[1].pack));
 	printf("| ... text to text, s | %s | %s |\n", bench_cell(&t[0].convert), bench_cell(&t[1].convert));
 	printf("| ... 1000 lines a second | %.0f | %.0f |\n", t[0].lines / bench_median(&t[0].convert) / 1e3,
 	       t[1].lines / bench_median(&t[1].convert) / 1e3);
@@ -401,7 +403,8 @@ main(int argc, char **argv)
 	bench_pin();
 	peer_folder(argv[4]);
 	peer_init(&daemon_peer, "kvmstored");
-	peer_start(&daemon_peer, (const char *const[]){ argv[3], "--listen", daemon_peer.socket, "--log-level", "warning", NULL });
+	peer_start(&daemon_peer,
+		   (const char *const[]){ argv[3], "--listen", daemon_peer.socket, "--log-level", "warning", NULL });
 	for (unsigned round = 0; round < (quick ? 1 : 3); round++) {
 		if (round > 0) {
 			script_free(&t[0].script);

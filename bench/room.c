@@ -75,7 +75,8 @@ frames_make(struct kvms *s, uint64_t count)
 static void
 mapped_make(struct kvms *s, uint64_t count, unsigned times)
 {
-	struct kvms_op alloc = bench_op("frame_alloc"), clone = bench_op("frame_clone"), map = bench_op("kvirt_map_frames");
+	struct kvms_op alloc = bench_op("frame_alloc"), clone = bench_op("frame_clone");
+	struct kvms_op map = bench_op("kvirt_map_frames");
 	uint64_t frames[2][512];
 
 	map.arg[bench_argument("kvirt_map_frames", "area_size")] = UINT64_C(512) * PAGE;
@@ -109,8 +110,8 @@ twice_make(struct kvms *s, uint64_t count)
 static void
 user_make(struct kvms *s, uint64_t count)
 {
-	struct kvms_op alloc = bench_op("frame_alloc"), space = bench_op("vm_space_new"), open = bench_op("cursor_open_mut"),
-		       map = bench_op("cursor_map"), drop = bench_op("cursor_drop");
+	struct kvms_op alloc = bench_op("frame_alloc"), space = bench_op("vm_space_new");
+	struct kvms_op open = bench_op("cursor_open_mut"), map = bench_op("cursor_map"), drop = bench_op("cursor_drop");
 
 	open.arg[0] = bench_apply(s, &space, 0);
 	open.arg[1] = UINT64_C(1) << 30;

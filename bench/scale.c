@@ -73,8 +73,8 @@ scale_store_make(uint64_t pages)
 	const uint64_t areas = (pages + SCALE_AREA - 1) / SCALE_AREA;
 	struct scale_store t = { .s = bench_store(UINT64_C(1) << 36), .pages = pages };
 	struct kvms_op alloc = bench_op("frame_alloc"), map = bench_op("kvirt_map_frames");
-	unsigned size = bench_argument("kvirt_map_frames", "area_size"), count = bench_argument("kvirt_map_frames", "frames"),
-		 start = bench_result("kvirt_map_frames", "start");
+	unsigned size = bench_argument("kvirt_map_frames", "area_size");
+	unsigned count = bench_argument("kvirt_map_frames", "frames"), start = bench_result("kvirt_map_frames", "start");
 	struct kvms_outcome out = { .name = 0 };
 	uint64_t frames[SCALE_AREA];
 
