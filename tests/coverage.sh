@@ -1,35 +1,12 @@
 #!/bin/bash
 # tools/coverage: what tests/coverage-exceptions names is there, and the tool
 # says no where it should.  A made-up gcov stands for the real one.
-set -u
+. "$(dirname "$0")/e2e.sh"
 
-top=$(cd "${top_srcdir:-.}" && pwd)
-coverage=$top/tools/coverage
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-cd "$scratch" || exit 1
-
-checks=0 failed=0
-failure() {
-	failed=$((failed + 1))
-	echo "FAILED: $*"
-	cat out
-}
-
-# run STATUS WORD...: tools/coverage must end with STATUS
+# run STATUS WORD...: tools/coverage WORD... ends with STATUS; all it says is in out
 run() {
-	local want=$1 status
-	shift
-	checks=$((checks + 1))
-	sh "$coverage" "$@" > out 2>&1
-	status=$?
-	[ $status -eq "$want" ] || failure "coverage $* ended with $status, not $want"
-}
-
-# says TEXT
-says() {
-	checks=$((checks + 1))
-	grep -Fq -- "$1" out || failure "no \"$1\""
+	ends "$1" sh "$top/tools/coverage" "${@:2}"
+	cat err >> out
 }
 
 # the file as it is
@@ -47,26 +24,26 @@ except 'store/apply.c: run() -- a function' 'store/op_frame.c: STEP_frame_clone(
 run 0 --check
 except 'store/apply.c: walk_of_nothing() -- why'
 run 1 --check
-says 'exceptions:3: store/apply.c has no walk_of_nothing()'
+says out 'exceptions:3: store/apply.c has no walk_of_nothing()'
 except 'store/apply.c: run(): return KVMS_BROKEN; -- a line of a function'
 run 0 --check
 except 'store/apply.c: run(): no such text, ever -- why'
 run 1 --check
-says 'has no no such text'
+says out 'has no no such text'
 except 'store/apply.c: no such text, ever -- why'
 run 1 --check
-says 'has no no such text'
+says out 'has no no such text'
 except 'store/nothing.c: text -- why'
 run 1 --check
-says 'there is no store/nothing.c'
+says out 'there is no store/nothing.c'
 except 'store/apply.c: run()'
 run 1 --check
-says 'expected FILE: TEXT -- REASON'
+says out 'expected FILE: TEXT -- REASON'
 except 'store/apply.c: run() -- '
 run 1 --check
 rm exceptions
 run 1 --check
-says 'cannot read'
+says out 'cannot read'
 
 # --- the report: 100 lines of store/apply.c, some of which did not run ------------------
 
@@ -91,29 +68,29 @@ export GCOV=$scratch/gcov MISSED=
 mkdir -p tree/store
 except
 run 1 tree
-says 'not built with ./configure --enable-coverage'
+says out 'not built with ./configure --enable-coverage'
 touch tree/store/apply.gcno
 run 1 tree
-says 'nothing ran'
+says out 'nothing ran'
 touch tree/store/apply.gcda
 run 0 tree
-says 'store/apply.c                       100 of    100 lines  100.00 %'
-says 'store/: 100.00 % of the lines run'
+says out 'store/apply.c                       100 of    100 lines  100.00 %'
+says out 'store/: 100.00 % of the lines run'
 
 # a line of run(), which has no reason, then one, then one that is for nothing
 line=$(grep -n '^run(' "$top/store/apply.c" | cut -d: -f1)
 export MISSED=$((line + 2))
 run 1 tree
-says "store/apply.c:$MISSED:"
-says '(no reason given)'
-says '1 lines of store/ did not run and have no reason'
+says out "store/apply.c:$MISSED:"
+says out '(no reason given)'
+says out '1 lines of store/ did not run and have no reason'
 except 'store/apply.c: run() -- cannot happen'
 run 0 tree
-says '	cannot happen'
-says '1 lines, 0 of them without a reason'
+says out '	cannot happen'
+says out '1 lines, 0 of them without a reason'
 MISSED=
 run 1 tree
-says 'every such line runs: store/apply.c: run()'
+says out 'every such line runs: store/apply.c: run()'
 
 # 95 of 100 will do, 94 will not
 MISSED=
@@ -122,17 +99,16 @@ for ((line = 61; line <= 160 && $(wc -w <<< "$MISSED") < 5; line++)); do
 done
 except 'store/apply.c: e -- nearly anything'
 run 0 tree
-says 'store/: 95.00 % of the lines run'
+says out 'store/: 95.00 % of the lines run'
 for ((; line <= 160 && $(wc -w <<< "$MISSED") < 6; line++)); do
 	sed -n "${line}p" "$top/store/apply.c" | grep -q e && MISSED="$MISSED $line"
 done
 run 1 tree
-says 'store/ is below 95 percent'
+says out 'store/ is below 95 percent'
 
 # no gcov
 GCOV=$scratch/no-gcov
 run 1 tree
-says 'on Debian it comes with gcc'
+says out 'on Debian it comes with gcc'
 
-echo "$checks checks, $failed failed"
-[ $failed -eq 0 ]
+finish

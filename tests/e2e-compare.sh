@@ -1,44 +1,10 @@
 #!/bin/bash
 # A store against listings of real systems: kvmctl compare, and kvmctl export
 # --as, whose listings must compare equal to the store they came from.
-set -u
+. "$(dirname "$0")/e2e.sh"
 
-kvmctl=${KVMCTL:-./kvmctl}
-top=$(cd "${top_srcdir:-.}" && pwd)
-case $kvmctl in /*) ;; *) kvmctl=$PWD/$kvmctl ;; esac
 listings=$top/tests/listings
 recording=$top/data/linux-6.12-x86_64-4level
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-cd "$scratch" || exit 1
-unset KVMSTORE_SOCKET XDG_RUNTIME_DIR
-
-checks=0 failed=0
-failure() {
-	failed=$((failed + 1))
-	echo "FAILED: $*"
-	head -n 12 out err
-}
-
-# run STATUS WORD...: the call must end with STATUS; leaves out and err behind
-run() {
-	local want=$1 status
-	shift
-	checks=$((checks + 1))
-	"$kvmctl" "$@" > out 2> err < /dev/null
-	status=$?
-	[ "$status" -eq "$want" ] || failure "kvmctl $* ended with $status, not $want"
-}
-
-says() {
-	checks=$((checks + 1))
-	grep -Fq -- "$2" "$1" || failure "no \"$2\" in $1"
-}
-
-is() {
-	checks=$((checks + 1))
-	diff "$1" - > different || { failure "$1 is not as expected"; cat different; }
-}
 
 # --- a recorded kernel, replayed, against what the machine itself listed ----------------------
 
@@ -158,7 +124,7 @@ is out << 'END'
 0000000000401000-0000000000402000 0000000000001000 urw
 END
 run 0 --embedded=x86_64.db export --as qemu-tlb
-grep -q '^ffffdfff........: 0000000000200000 -GPDACT-W$' out || failure "the large leaf is not listed"
+matches out '^ffffdfff........: 0000000000200000 -GPDACT-W$'
 run 0 --embedded=x86_64.db export --as ptdump
 grep -q '^0xffffdfff........-0xffffdfff........ *4M     RW PWT PCD PSE     GLB x  pmd$' out ||
 	failure "the large leaf is not dumped"
@@ -251,5 +217,4 @@ run 2 -e compare --from maps --with colour maps
 run 0 -e compare --from qemu-tlb empty
 is out <<< 'pages listed=0 in_store=0 agree=0 missing=0 extra=0 different=0'
 
-echo "$checks checks, $failed failed"
-[ $failed -eq 0 ]
+finish

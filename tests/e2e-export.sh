@@ -2,53 +2,9 @@
 # The state of a store as one file: kvmctl export, from a daemon, from a state
 # directory at a past step, from a snapshot; read back, read with sqlite3, and
 # read as JSON, which must tell the same.
-set -u
+. "$(dirname "$0")/e2e.sh"
 
-kvmctl=${KVMCTL:-./kvmctl} kvmstored=${KVMSTORED:-./kvmstored}
-record=${top_builddir:-$PWD}/tests/record_history
-top=$(cd "${top_srcdir:-.}" && pwd)
-traces=$top/tests/traces
-case $kvmctl in /*) ;; *) kvmctl=$PWD/$kvmctl ;; esac
-case $kvmstored in /*) ;; *) kvmstored=$PWD/$kvmstored ;; esac
-case $record in /*) ;; *) record=$PWD/$record ;; esac
-scratch=$(mktemp -d)
-daemon=
-trap '[ -n "$daemon" ] && kill "$daemon" 2> /dev/null; rm -rf "$scratch"' EXIT
-cd "$scratch" || exit 1
-unset KVMSTORE_SOCKET XDG_RUNTIME_DIR
-
-checks=0 failed=0
-failure() {
-	failed=$((failed + 1))
-	echo "FAILED: $*"
-	head -n 30 out err
-}
-
-# run STATUS WORD...: the call must end with STATUS; leaves out and err behind
-run() {
-	local want=$1 status
-	shift
-	checks=$((checks + 1))
-	"$kvmctl" "$@" > out 2> err < /dev/null
-	status=$?
-	[ "$status" -eq "$want" ] || failure "kvmctl $* ended with $status, not $want"
-}
-
-says() {
-	checks=$((checks + 1))
-	grep -Fq -- "$2" "$1" || failure "no \"$2\" in $1"
-}
-
-# same A B: two texts
-same() {
-	checks=$((checks + 1))
-	[ "$1" = "$2" ] || failure "'$1' is not '$2'"
-}
-
-digest() {
-	"$kvmctl" --embedded="$1" digest
-}
-
+record=$build/tests/record_history
 python=
 command -v python3 > /dev/null && python=python3
 
@@ -69,7 +25,7 @@ for trace in "$traces"/c0001*.kvt "$traces"/b0003*.kvt "$traces"/b0005*.kvt "$tr
 	rm -f a.db b.db b.json
 	run 0 --embedded run "$trace" --keep a.db
 	run 0 --embedded=a.db export --sqlite b.db
-	same "$(digest a.db)" "$(digest b.db)"
+	equal "$(digest --embedded=a.db)" "$(digest --embedded=b.db)"
 	run 0 --embedded=a.db export --json b.json
 	agree b.db b.json
 done
@@ -101,7 +57,7 @@ echo mine > mine
 for form in --sqlite --json; do
 	run 6 --embedded=a.db export $form mine
 	says err 'mine is there already'
-	same "$(cat mine)" mine
+	equal "$(cat mine)" mine
 	run 6 --embedded=a.db export $form .
 	run 6 --embedded=a.db export $form --force .
 	run 6 --embedded=a.db export $form no-such-directory/file
@@ -115,11 +71,11 @@ cmp -s mine b.json || failure "--force did not replace"
 run 6 --embedded=a.db export --sqlite --force mine
 cmp -s mine b.json || failure "a file that is no snapshot was replaced by a database"
 run 0 --embedded export --sqlite --force b.db
-[ "$(digest b.db)" != "$(digest a.db)" ] || failure "--force did not replace the database"
+[ "$(digest --embedded=b.db)" != "$(digest --embedded=a.db)" ] || failure "--force did not replace the database"
 [ -z "$(ls | grep new-)" ] || failure "files left behind: $(ls)"
 if [ -w /dev/full ]; then
 	"$kvmctl" --embedded=a.db export --json > /dev/full 2> err
-	same $? 6
+	equal $? 6
 fi
 
 run 2 --embedded=a.db export
@@ -138,8 +94,8 @@ if command -v sqlite3 > /dev/null; then
 		'kvirt_map_frames area_size=0x4000 map_offset=0x1000 frames=[1] prop=rw:wb'
 	rm -f x.db
 	run 0 --embedded=k.db export --sqlite x.db
-	same "$(sqlite3 -readonly x.db 'SELECT area, va, paddr FROM area_mappings')" '1|0xffffdfffffffd000|0x1000'
-	same "$(sqlite3 -readonly x.db 'PRAGMA integrity_check')" ok
+	equal "$(sqlite3 -readonly x.db 'SELECT area, va, paddr FROM area_mappings')" '1|0xffffdfffffffd000|0x1000'
+	equal "$(sqlite3 -readonly x.db 'PRAGMA integrity_check')" ok
 fi
 
 # --- a past step, from a directory and through a daemon ---------------------------------------------
@@ -150,7 +106,7 @@ last=$(tail -n 1 digests | cut -d ' ' -f 1)
 for step in 0 7 $((last / 2)) "$last"; do
 	rm -f s.db s.json
 	run 0 --state-dir live export --sqlite s.db --step "$step"
-	same "$(digest s.db)" "digest=$(sed -n "s/^$step //p" digests)"
+	equal "$(digest --embedded=s.db)" "$(sed -n "s/^$step //p" digests)"
 	run 0 --state-dir live export --json s.json --step "$step"
 	says s.json "\"step\":$step,"
 	agree s.db s.json
@@ -168,54 +124,37 @@ run 6 --state-dir live export --json --step $((last + 1))
 run 6 --state-dir live --store other export --json
 run 6 --state-dir nowhere export --json
 
-start() {
-	"$kvmstored" --listen "$scratch/socket" "$@" 2> log &
-	daemon=$!
-	for ((tries = 0; tries < 100; tries++)); do
-		"$kvmctl" --connect socket status > /dev/null 2>&1 && return
-		sleep 0.1
-	done
-	failure "the daemon does not start"
-	exit 1
-}
-stop() {
-	kill -TERM "$daemon"
-	wait "$daemon"
-	daemon=
-}
-
 for durability in relaxed off; do
 	rm -rf state d.db
 	mkdir state
 	start --state-dir state --durability $durability
-	run 0 --connect socket frame_alloc
-	run 0 --connect socket kvirt_reserve area_size=0x3000
-	run 0 --connect socket export --sqlite d.db
-	run 0 --connect socket digest
-	same "$(cat out)" "$(digest d.db)"
-	run 0 --connect socket export --json
+	run 0 --connect "$socket" frame_alloc
+	run 0 --connect "$socket" kvirt_reserve area_size=0x3000
+	run 0 --connect "$socket" export --sqlite d.db
+	run 0 --connect "$socket" digest
+	is out "digest=$(digest --embedded=d.db)"
+	run 0 --connect "$socket" export --json
 	says out '"areas":1,'
-	run 3 --connect socket --store other export --json
+	run 3 --connect "$socket" --store other export --json
 	stop
 done
 # without a directory there is no whole state to be had, but every mapping
 start
-run 6 --connect socket export --json
+run 6 --connect "$socket" export --json
 says err 'without a state directory'
-run 0 --connect socket exec 'frame_from_unused paddr=0x1000' \
+run 0 --connect "$socket" exec 'frame_from_unused paddr=0x1000' \
 	'kvirt_map_frames area_size=0x4000 map_offset=0x1000 frames=[1] prop=rw:wb'
 for form in qemu-tlb qemu-mem vmallocinfo maps pagemap leaves; do
 	rm -f listing
-	run 0 --connect socket export --as $form listing
-	run 0 --connect socket compare --from $form listing
+	run 0 --connect "$socket" export --as $form listing
+	run 0 --connect "$socket" compare --from $form listing
 	says out ' agree=1 '
 done
-run 0 --connect socket export --as pagemap
+run 0 --connect "$socket" export --as pagemap
 says out 'ffffdfffffffd000 1 1 0 0 1 0 0'
-run 2 --connect socket export --as maps --table 9
-run 2 --connect socket compare --from leaves --table 9 listing
+run 2 --connect "$socket" export --as maps --table 9
+run 2 --connect "$socket" compare --from leaves --table 9 listing
 stop
-run 3 --connect socket export --json
+run 3 --connect "$socket" export --json
 
-echo "$checks checks, $failed failed"
-[ $failed -eq 0 ]
+finish

@@ -2,50 +2,9 @@
 # The commands that look at whole traces, as their users call them, on the
 # bundled recording of a real kernel and on traces with mistakes: trace stat,
 # coverage, policy, export, diff.
-set -u
+. "$(dirname "$0")/e2e.sh"
 
-kvmctl=${KVMCTL:-./kvmctl}
-top=${top_srcdir:-.}
 recording=$top/data/linux-6.12-x86_64-4level
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-cd "$scratch" || exit 1
-unset KVMSTORE_SOCKET XDG_RUNTIME_DIR
-
-checks=0 failed=0
-failure() {
-	failed=$((failed + 1))
-	echo "FAILED: $*"
-	head -n 20 out err
-}
-
-# run STATUS WORD...: the call must end with STATUS; leaves out and err behind
-run() {
-	local want=$1 status
-	shift
-	checks=$((checks + 1))
-	"$kvmctl" "$@" > out 2> err < /dev/null
-	status=$?
-	[ "$status" -eq "$want" ] || failure "kvmctl $* ended with $status, not $want"
-}
-
-# says FILE TEXT: the file that the last call left holds the text
-says() {
-	checks=$((checks + 1))
-	grep -Fq -- "$2" "$1" || failure "no \"$2\" in $1"
-}
-
-# narrow FILE: no line is longer than 80 columns
-narrow() {
-	checks=$((checks + 1))
-	awk 'length($0) > 80 { print; wide = 1 } END { exit wide }' "$1" > wide || failure "a line of $1 is too long: $(head -n 1 wide)"
-}
-
-# check WORD...: another command must succeed
-check() {
-	checks=$((checks + 1))
-	"$@" > check.out 2>&1 || { failure "$*"; head -n 20 check.out; }
-}
 
 python=
 if command -v python3 > /dev/null; then
@@ -103,8 +62,7 @@ run 0 --embedded=linux.db census
 checks=$((checks + 1))
 grep -q " frame=$(awk '{ sum += $NF } END { print sum }' folded) " out || failure "the folded stacks do not add up"
 run 0 trace stat linux.kvt --csv --every 10000
-checks=$((checks + 1))
-[ "$(wc -l < out)" -eq $((2 + ops / 10000)) ] || failure "not a head, a sample for each 10000 and the end"
+lines out $((2 + ops / 10000))
 run 0 trace stat linux.kvt --every 10000 -o sampled
 says sampled "over time"
 run 2 trace stat linux.kvt --leaks=tree
@@ -205,8 +163,7 @@ says out "linux.kvt:$line (step "
 says out ": only in the first"
 says out "  - kvirt_reserve_at start="
 run 4 --json trace diff linux.kvt other.kvt
-checks=$((checks + 1))
-[ "$(wc -l < out)" -eq 1 ] || failure 'trace diff --json is not one object a line'
+lines out 1
 mv out diff.json
 json diff.json "
 assert d['ops'] == [$ops, $ops - 1] and d['only'] == [1, 0]
@@ -257,8 +214,6 @@ says err "limits.kvt:2:1: max_paddr out of limits"
 run 6 trace diff nowhere.kvt short.kvt
 # a file that cannot be finished is not left behind
 run 2 trace export mistake.kvt --csv -o left.csv
-checks=$((checks + 1))
-[ ! -e left.csv ] || failure "half a table was left behind"
+absent left.csv
 
-echo "$checks checks, $failed failed"
-[ $failed -eq 0 ]
+finish

@@ -1,50 +1,7 @@
 #!/bin/bash
 # kvmctl as its users call it: exit statuses, mistakes, the forms of output,
 # every operation and request as a command, files and pipes, a daemon.
-set -u
-
-kvmctl=${KVMCTL:-./kvmctl}
-kvmstored=${KVMSTORED:-./kvmstored}
-scratch=$(mktemp -d)
-daemon=
-trap '[ -n "$daemon" ] && kill "$daemon" 2> /dev/null; rm -rf "$scratch"' EXIT
-cd "$scratch" || exit 1
-unset KVMSTORE_SOCKET XDG_RUNTIME_DIR
-
-checks=0 failed=0
-failure() {
-	failed=$((failed + 1))
-	echo "FAILED: $*"
-	head -n 20 out err
-}
-
-# run STATUS WORD...: the call must end with STATUS; leaves out and err behind
-run() {
-	local want=$1 status
-	shift
-	checks=$((checks + 1))
-	"$kvmctl" "$@" > out 2> err < /dev/null
-	status=$?
-	[ "$status" -eq "$want" ] || failure "kvmctl $* ended with $status, not $want"
-}
-
-# says FILE TEXT: the file that the last call left holds the text
-says() {
-	checks=$((checks + 1))
-	grep -Fq -- "$2" "$1" || failure "no \"$2\" in $1"
-}
-
-# is FILE TEXT: the file is the text and nothing else
-is() {
-	checks=$((checks + 1))
-	[ "$(cat "$1")" = "$2" ] || failure "$1 is not \"$2\""
-}
-
-# check WORD...: another command must succeed
-check() {
-	checks=$((checks + 1))
-	"$@" > check.out 2>&1 || { failure "$*"; head -n 20 check.out; }
-}
+. "$(dirname "$0")/e2e.sh"
 
 # --- mistakes in the call: status 2, a message, nothing on standard output ----------
 
@@ -315,20 +272,13 @@ check grep -Fxq text text
 
 # --- a daemon ----------------------------------------------------------------------------------------
 
-export KVMSTORE_SOCKET=$scratch/socket
-mkdir state
-"$kvmstored" --listen "$KVMSTORE_SOCKET" --state-dir state --log-level warning 2> log &
-daemon=$!
-for ((tries = 0; tries < 100; tries++)); do
-	"$kvmctl" status > out 2>&1 && break
-	sleep 0.1
-done
+export KVMSTORE_SOCKET=$socket
+start --state-dir state --log-level warning
 
 # stores N: so many stores are in the daemon
 stores() {
-	checks=$((checks + 1))
 	"$kvmctl" store list > out 2> err
-	[ "$(wc -l < out)" -eq "$1" ] || failure "not $1 stores"
+	lines out "$1"
 }
 
 run 0 status
@@ -459,13 +409,7 @@ kept=$(cat out)
 is out "$kept"
 run 0 store drop kept
 
-kill -TERM "$daemon"
-wait "$daemon"
-status=$?
-daemon=
-checks=$((checks + 1))
-cp log err
-[ $status -eq 0 ] || failure "the daemon ended with $status"
+stop
 run 3 areas
 run 0 snapshot list state/kvmstore.db
 says out "store=default"
@@ -484,5 +428,4 @@ else
 	echo "no python3: the syntax of --json was not looked at"
 fi
 
-echo "$checks checks, $failed failed"
-[ $failed -eq 0 ]
+finish

@@ -1,61 +1,15 @@
 #!/bin/bash
 # kvmctl trace record: the past of a daemon's store, a state directory without
 # a daemon, steps as they happen; and what replaying a recording comes to.
-set -u
-
-kvmctl=${KVMCTL:-./kvmctl} kvmstored=${KVMSTORED:-./kvmstored}
-case $kvmctl in /*) ;; *) kvmctl=$PWD/$kvmctl ;; esac
-case $kvmstored in /*) ;; *) kvmstored=$PWD/$kvmstored ;; esac
-scratch=$(mktemp -d)
-daemon='' recorder=''
-trap '[ -n "$recorder" ] && kill "$recorder" 2> /dev/null; [ -n "$daemon" ] && kill "$daemon" 2> /dev/null; rm -rf "$scratch"' EXIT
-cd "$scratch" || exit 1
-unset XDG_RUNTIME_DIR
-export KVMSTORE_SOCKET=$scratch/socket
-
-checks=0 failed=0
-failure() {
-	failed=$((failed + 1))
-	echo "FAILED: $*"
-	head -n 20 out err log
-}
-
-# run STATUS WORD...: the call must end with STATUS; leaves out and err behind
-run() {
-	local want=$1 status
-	shift
-	checks=$((checks + 1))
-	timeout 60 "$kvmctl" "$@" > out 2> err < /dev/null
-	status=$?
-	[ "$status" -eq "$want" ] || failure "kvmctl $* ended with $status, not $want"
-}
-
-says() {
-	checks=$((checks + 1))
-	grep -qF -- "$2" "$1" || failure "$1 does not say: $2"
-}
-
-# until COMMAND...: wait for it to succeed
-until_() {
-	local tries
-	for ((tries = 0; tries < 100; tries++)); do
-		"$@" > /dev/null 2>&1 && return
-		sleep 0.1
-	done
-	failure "never: $*"
-}
+. "$(dirname "$0")/e2e.sh"
 
 # same_digest STATE...: a replay of recorded.kvt ends in the state of this kvmctl call
 same_digest() {
-	checks=$((checks + 1))
-	"$kvmctl" "$@" digest > want 2> err
-	tail -n 1 "$recorded" | sed 's/^expect //' > out
-	cmp -s want out || failure "$recorded does not end in $(cat want)"
+	equal "$(tail -n 1 "$recorded")" "expect digest=$(digest "$@")"
 }
 
-"$kvmstored" --listen "$KVMSTORE_SOCKET" --state-dir "$scratch/state" --log-level warning 2> log &
-daemon=$!
-until_ "$kvmctl" --quiet status
+export KVMSTORE_SOCKET=$socket
+start --state-dir state --log-level warning
 
 # --- the past -----------------------------------------------------------------------
 
@@ -69,11 +23,9 @@ says out '5'
 says recorded.kvt '@step=4 @connection='
 run 0 trace record -o recorded.kvtb
 run 0 trace convert recorded.kvtb again.kvt
-checks=$((checks + 1))
-cmp -s recorded.kvt again.kvt || failure "text and binary recordings differ"
+same recorded.kvt again.kvt
 run 0 trace record
-checks=$((checks + 1))
-cmp -s recorded.kvt out || failure "the recording on standard output differs"
+same recorded.kvt out
 
 # --- what was undone is left out -------------------------------------------------------
 
@@ -94,29 +46,26 @@ run 0 -e replay piece.kvtb
 # the state that was put back lies in front of the piece
 run 2 trace record --from 5 -o no.kvt
 says err 'step 6 put back the state behind step 3: a trace of it begins there, with --from 4 or before'
-checks=$((checks + 1))
-[ ! -e no.kvt ] || failure "something is left of a recording that failed"
+absent no.kvt
 
 # --- live --------------------------------------------------------------------------------------
 
 "$kvmctl" trace record --live -o live.kvtb 2> live.err &
 recorder=$!
-until_ test -s live.kvtb.base.db
-until_ test -s live.kvtb
+wait_for test -s live.kvtb.base.db
+wait_for test -s live.kvtb
 run 0 exec frame_alloc
 # the steps are there while the recorder goes on
-until_ sh -c "'$kvmctl' trace convert live.kvtb - 2> /dev/null | grep -q '^frame_alloc .*@step=8'"
+wait_for sh -c "'$kvmctl' trace convert live.kvtb - 2> /dev/null | grep -q '^frame_alloc .*@step=8'"
 run 0 exec frame_alloc frame_alloc
-until_ sh -c "'$kvmctl' trace convert live.kvtb - 2> /dev/null | grep -q '@step=10'"
+wait_for sh -c "'$kvmctl' trace convert live.kvtb - 2> /dev/null | grep -q '@step=10'"
 kill -INT "$recorder"
 wait "$recorder"
 status=$?
 checks=$((checks + 1))
 [ "$status" -eq 0 ] || failure "the recorder ended with an error: $(cat live.err)"
-recorder=
 run 0 trace convert live.kvtb live.kvt
-checks=$((checks + 1))
-[ ! -s err ] || failure "a live recording that was ended has no index"
+empty err
 recorded=live.kvt
 same_digest
 run 0 -e replay live.kvtb
@@ -125,14 +74,13 @@ run 0 -e replay live.kvtb
 rm -f live.kvt
 "$kvmctl" trace record --live -o live.kvt 2> live.err &
 recorder=$!
-until_ grep -q base live.kvt
+wait_for grep -q base live.kvt
 run 0 exec frame_alloc
 run 0 undo
 wait "$recorder"
 status=$?
 checks=$((checks + 1))
 [ "$status" -eq 0 ] || failure "the recorder ended with an error"
-recorder=
 says live.err 'the trace ends here: step 12 put back the state behind step 10, which is no operation; go on with --from 13'
 run 0 -e replay live.kvt
 
@@ -140,10 +88,9 @@ run 0 -e replay live.kvt
 rm -f live.kvt
 "$kvmctl" --json trace record --live --to 14 -o live.kvt > live.out 2> live.err &
 recorder=$!
-until_ grep -q base live.kvt
+wait_for grep -q base live.kvt
 run 0 exec frame_alloc frame_alloc frame_alloc
 wait "$recorder"
-recorder=
 says live.out '"ops":2}'
 run 0 -e replay live.kvt
 
@@ -152,9 +99,9 @@ run 0 store create lab
 run 0 --store lab exec frame_alloc frame_alloc
 "$kvmctl" --store lab trace record --live -o lab.kvtb 2> live.err &
 recorder=$!
-until_ test -s lab.kvtb
+wait_for test -s lab.kvtb
 run 0 --store lab exec frame_alloc
-until_ sh -c "'$kvmctl' trace convert lab.kvtb - 2> /dev/null | grep -q '@step=3'"
+wait_for sh -c "'$kvmctl' trace convert lab.kvtb - 2> /dev/null | grep -q '@step=3'"
 run 0 --yes store drop lab
 run 0 store create lab
 run 0 --store lab exec frame_alloc
@@ -163,24 +110,20 @@ status=$?
 checks=$((checks + 1))
 # between the drop and the new store there is none
 [ "$status" -eq 0 ] || [ "$status" -eq 3 ] || failure "the recorder of a dropped store ended with $status"
-recorder=
 run 0 -e replay lab.kvtb
 
 # a daemon that goes away leaves a trace; the file is an old one, and longer
 head -c 100000 /dev/zero > live.kvtb
 "$kvmctl" trace record --live -o live.kvtb 2> live.err &
 recorder=$!
-until_ "$kvmctl" trace convert live.kvtb -
+wait_for "$kvmctl" trace convert live.kvtb -
 run 0 exec frame_alloc
-until_ sh -c "'$kvmctl' trace convert live.kvtb - 2> /dev/null | grep -q '@step=16'"
-kill "$daemon"
-wait "$daemon"
-daemon=
+wait_for sh -c "'$kvmctl' trace convert live.kvtb - 2> /dev/null | grep -q '@step=16'"
+stop
 wait "$recorder"
 status=$?
 checks=$((checks + 1))
 [ "$status" -eq 3 ] || failure "the recorder ended with $status: $(cat live.err)"
-recorder=
 run 0 -e replay live.kvtb
 
 # --- without a daemon ---------------------------------------------------------------------------
@@ -192,5 +135,4 @@ run 0 -e replay recorded.kvt
 run 2 --state-dir state trace record --live --to last -o x.kvt
 run 6 --state-dir nowhere trace record
 
-echo "$checks checks, $failed failed"
-[ "$failed" -eq 0 ]
+finish

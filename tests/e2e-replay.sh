@@ -1,55 +1,7 @@
 #!/bin/bash
 # kvmctl replay: what it says of a difference, pieces of a trace, many traces
 # at a time, and the files it writes.
-set -u
-
-kvmctl=${KVMCTL:-./kvmctl} kvmstored=${KVMSTORED:-./kvmstored}
-traces=$(cd "${top_srcdir:-.}/tests/traces" && pwd)
-case $kvmctl in /*) ;; *) kvmctl=$PWD/$kvmctl ;; esac
-case $kvmstored in /*) ;; *) kvmstored=$PWD/$kvmstored ;; esac
-scratch=$(mktemp -d)
-daemon=''
-trap '[ -n "$daemon" ] && kill "$daemon" 2> /dev/null; rm -rf "$scratch"' EXIT
-cd "$scratch" || exit 1
-unset XDG_RUNTIME_DIR
-export KVMSTORE_SOCKET=$scratch/socket
-
-checks=0 failed=0
-failure() {
-	failed=$((failed + 1))
-	echo "FAILED: $*"
-	head -n 40 out err
-}
-
-# run STATUS WORD...: the call must end with STATUS; leaves out and err behind
-run() {
-	local want=$1 status
-	shift
-	checks=$((checks + 1))
-	timeout 60 "$kvmctl" "$@" > out 2> err < /dev/null
-	status=$?
-	[ "$status" -eq "$want" ] || failure "kvmctl $* ended with $status, not $want"
-}
-
-# says FILE TEXT...: the file has a line with each TEXT, in that order
-says() {
-	local file=$1 text at=0 next
-	shift
-	for text in "$@"; do
-		checks=$((checks + 1))
-		next=$(tail -n +$((at + 1)) "$file" | grep -nF -m 1 -- "$text" | cut -d: -f1)
-		if [ -z "$next" ]; then
-			failure "$file does not say, behind line $at: $text"
-			return
-		fi
-		at=$((at + next))
-	done
-}
-
-lacks() {
-	checks=$((checks + 1))
-	! grep -qF -- "$2" "$1" || failure "$1 says: $2"
-}
+. "$(dirname "$0")/e2e.sh"
 
 cat > wrong.kvt << 'END'
 kvmtrace 1
@@ -113,8 +65,7 @@ run 0 trace convert wrong.kvt wrong.kvtb
 run 4 -e replay --keep-going wrong.kvt
 sed 's/wrong\.kvt/wrong.kvtb/g' err > want
 run 4 -e replay --keep-going wrong.kvtb
-checks=$((checks + 1))
-cmp -s want err || failure "another report of the binary trace"
+same want err
 # from standard input there is no second look
 "$kvmctl" -e replay - < wrong.kvt > out 2> err
 says err '-:6: the outcome differs' '  decided by panic'
@@ -122,12 +73,8 @@ lacks err 'in front of it'
 
 # --- through a daemon -------------------------------------------------------------------------------
 
-"$kvmstored" --listen "$KVMSTORE_SOCKET" --log-level warning 2> log &
-daemon=$!
-for ((tries = 0; tries < 100; tries++)); do
-	"$kvmctl" --quiet status > /dev/null 2>&1 && break
-	sleep 0.1
-done
+export KVMSTORE_SOCKET=$socket
+start --log-level warning
 run 4 replay wrong.kvt
 says err '  decided by panic query_out_of_range' '    va=0xffffdfffffffe000 in place of 0xffffdfffffff0000: ok found=true' \
 	'  area 1: touched by 2 steps before' 'kvmctl -e shell --trace wrong.kvt --to 4'
@@ -186,5 +133,5 @@ run 2 -e replay --keep x "$traces"/b000[1-2]*.kvt
 says err '--keep goes with one trace'
 run 6 -e replay --coverage /nowhere/x "$traces"/b0001*.kvt
 
-echo "$checks checks, $failed failed"
-[ "$failed" -eq 0 ]
+stop
+finish

@@ -1,46 +1,11 @@
 #!/bin/bash
 # kvmctl shell: lines from a pipe and from a terminal, on a daemon's store, on
 # one of its own, and along a trace.
-set -u
+. "$(dirname "$0")/e2e.sh"
 
-kvmctl=${KVMCTL:-./kvmctl} kvmstored=${KVMSTORED:-./kvmstored}
-here=$(cd "${top_srcdir:-.}/tests" && pwd)
-case $kvmctl in /*) ;; *) kvmctl=$PWD/$kvmctl ;; esac
-case $kvmstored in /*) ;; *) kvmstored=$PWD/$kvmstored ;; esac
-scratch=$(mktemp -d)
-daemon=''
-trap '[ -n "$daemon" ] && kill "$daemon" 2> /dev/null; rm -rf "$scratch"' EXIT
-cd "$scratch" || exit 1
-unset XDG_RUNTIME_DIR
-export KVMSTORE_SOCKET=$scratch/socket
-
-checks=0 failed=0
-failure() {
-	failed=$((failed + 1))
-	echo "FAILED: $*"
-	head -n 40 out err
-}
-
-# shell STATUS WORD... < lines: leaves out and err behind
+# shell STATUS WORD... < lines
 shell() {
-	local want=$1 status
-	shift
-	checks=$((checks + 1))
-	timeout 60 "$kvmctl" "$@" > out 2> err
-	status=$?
-	[ "$status" -eq "$want" ] || failure "kvmctl $* ended with $status, not $want"
-}
-
-# prints < text: out is exactly that
-prints() {
-	checks=$((checks + 1))
-	cat > want
-	cmp -s want out || failure "another output than $(cat want)"
-}
-
-says() {
-	checks=$((checks + 1))
-	grep -qF -- "$2" "$1" || failure "$1 does not say: $2"
+	ends "$1" "$kvmctl" "${@:2}"
 }
 
 # --- lines ------------------------------------------------------------------------------
@@ -61,8 +26,7 @@ mv kept out
 says out 'ok frame=3 paddr=0x0'
 says out 'ok last=true'
 says out '{"op":"digest",'
-checks=$((checks + 1))
-[ ! -s err ] || failure "errors"
+empty err
 shell 0 -e shell << 'END'
 --embedded="of the shell.db" census --json
 census --json
@@ -76,7 +40,7 @@ says err "unknown command 'frob'"
 says out 'pre unknown_frame'
 says out 'ok frame=1'
 printf '%s\n' 'frame_drop frame=7' 'frame_alloc' | shell 1 -e shell --strict
-prints << 'END'
+is out << 'END'
 pre unknown_frame
 END
 printf "frame_alloc 'kind\n" | shell 2 -e shell
@@ -85,14 +49,13 @@ says err 'a quote that is not closed'
 says err 'a line of more than 1 MiB'
 says out 'ok frame=1'
 head -c 300000 /dev/urandom | tr -d 'q' | timeout 60 "$kvmctl" -e shell > out 2> err
-checks=$((checks + 1))
 [ $? -le 6 ] || failure "noise ended it with a signal"
 printf 'shell\nstep\n' | shell 2 -e shell
 says err 'this is the shell'
 says err '"step" moves in a trace'
 printf 'digest' | shell 0 -e shell
 says out 'digest=0x'
-shell 2 shell --trace "$here/traces/b0001-kernel-areas.kvt" < /dev/null
+shell 2 shell --trace "$traces/b0001-kernel-areas.kvt" < /dev/null
 shell 2 -e shell --to 3 < /dev/null
 shell 2 -e shell --trace < /dev/null
 shell 6 -e shell --trace gone.kvt < /dev/null
@@ -123,7 +86,7 @@ END
 	checks=$((checks + 1))
 	sed -e 's/^\([0-9]: [a-z_]*\).*/\1/' -e '/^digest/d' out > cut
 	mv cut out
-	prints << END
+	is out << END
 $form, behind operation 3
 areas=[1:0xffffdfffffffd000..0xffffe00000000000]
 4: kvirt_peek
@@ -151,12 +114,8 @@ says err 'the trace ends with operation 5'
 
 # --- a daemon --------------------------------------------------------------------------------------
 
-"$kvmstored" --listen "$KVMSTORE_SOCKET" --state-dir "$scratch/state" --log-level warning 2> log &
-daemon=$!
-for ((tries = 0; tries < 100; tries++)); do
-	"$kvmctl" --quiet status > /dev/null 2>&1 && break
-	sleep 0.1
-done
+export KVMSTORE_SOCKET=$socket
+start --state-dir state --log-level warning
 shell 0 shell << 'END'
 frame_alloc
 undo
@@ -176,13 +135,10 @@ says out 'pre unknown_cursor'
 
 # --- a terminal ----------------------------------------------------------------------------------------
 
-kill "$daemon"
-wait "$daemon"
-daemon=''
+stop
 checks=$((checks + 1))
-timeout 120 python3 "$here/e2e-shell.py" "$kvmctl" t.kvt > out 2> err
+timeout 120 python3 "$top/tests/e2e-shell.py" "$kvmctl" t.kvt > out 2> err
 status=$?
 [ "$status" -eq 0 ] || [ "$status" -eq 77 ] || failure "on a terminal"
 
-echo "$checks checks, $failed failed"
-[ "$failed" -eq 0 ]
+finish

@@ -1,42 +1,13 @@
 #!/bin/bash
 # kvmctl trace shrink and trace gen as they are called: conditions, commands
 # that are asked, options, statuses, and an end before the end.
-set -u
+. "$(dirname "$0")/e2e.sh"
 
-kvmctl=${KVMCTL:-./kvmctl}
-case $kvmctl in /*) ;; *) kvmctl=$PWD/$kvmctl ;; esac
-scratch=$(mktemp -d)
-child=
-trap '[ -n "$child" ] && kill "$child" 2> /dev/null; rm -rf "$scratch"' EXIT
-cd "$scratch" || exit 1
 export TMPDIR=$scratch/tmp\ dir
 mkdir "$TMPDIR"
 
-checks=0 failed=0
-failure() {
-	failed=$((failed + 1))
-	echo "FAILED: $*"
-	head -n 20 out err
-}
-
-# run STATUS WORD...: the call must end with STATUS; leaves out and err behind
-run() {
-	local want=$1 status
-	shift
-	checks=$((checks + 1))
-	"$kvmctl" "$@" > out 2> err < /dev/null
-	status=$?
-	[ "$status" -eq "$want" ] || failure "kvmctl $* ended with $status, not $want"
-}
-
-# says FILE TEXT
-says() {
-	checks=$((checks + 1))
-	grep -Fq -- "$2" "$1" || failure "no \"$2\" in $1"
-}
-
-# lines FILE N: operations and expect lines
-lines() {
+# steps FILE N: operations and expect lines
+steps() {
 	checks=$((checks + 1))
 	[ "$(grep -c -v -e '^kvmtrace' -e '^store' -e '^#' "$1")" -eq "$2" ] || failure "$1 has not $2 steps"
 }
@@ -48,7 +19,7 @@ printf 'frame_from_unused paddr=0x7ffff00 -> ok frame=99999\n' >> bad.kvt
 # --- conditions -------------------------------------------------------------------
 
 run 0 trace shrink bad.kvt --while-diverges -o small.kvt
-lines small.kvt 1
+steps small.kvt 1
 says small.kvt 'frame_from_unused: recorded ok, the model says err NotAligned'
 says err '1 of 401 steps are left'
 run 4 -e replay small.kvt
@@ -56,26 +27,24 @@ run 0 --json trace shrink bad.kvt --while-diverges -o small.kvt
 says err '"steps_before":401,"steps":1,'
 checks=$((checks + 1))
 "$kvmctl" --quiet trace shrink - --while-diverges < bad.kvt > out 2> err || failure "standard input is not read"
-lines out 1
-checks=$((checks + 1))
-[ ! -s err ] || failure "--quiet says something"
+steps out 1
+empty err
 run 1 trace shrink good.kvt --while-diverges -o none.kvt
 says err 'does not fail'
-checks=$((checks + 1))
-[ ! -e none.kvt ] || failure "a trace that does not fail was written"
+absent none.kvt
 run 1 trace shrink bad.kvt --while-law-breaks
 
 # --- commands ------------------------------------------------------------------------
 
 run 0 trace shrink bad.kvt --while "grep -q '^vm_space_new ' {} && grep -q '^list_new' {}" -o small.kvt
-lines small.kvt 2
+steps small.kvt 2
 says small.kvt 'list_new -> ok list=1'
 run 0 trace shrink bad.kvt --while 'grep -q "^vm_space_new"' -o small.kvt # the trace is the last word
-lines small.kvt 1
+steps small.kvt 1
 says small.kvt 'vm_space_new -> ok vm_space=1'
 # both conditions must hold
 run 0 trace shrink bad.kvt --while-diverges --while 'grep -q "^vm_space_new" {}' -o small.kvt
-lines small.kvt 2
+steps small.kvt 2
 run 4 -e replay small.kvt
 # a kernel that forgets the write bit of what is mapped behind a list
 cat > kernel << 'END'
@@ -93,7 +62,7 @@ kvirt_peek area=1 va=0xffffdfffffffe000
 kvirt_peek area=1 va=0xffffdfffffffc000
 END
 run 0 trace shrink peek.kvt --while-diverges --recorder './kernel {}' -o small.kvt
-lines small.kvt 3
+steps small.kvt 3
 says small.kvt 'list_new'
 says small.kvt 'prop differs'
 run 4 -e replay small.kvt
@@ -132,7 +101,6 @@ for _ in $(seq 200); do
 done
 kill -INT "$child"
 wait "$child" || failure "an interrupted search ended with $?"
-child=
 says err 'interrupted'
 says part.kvt '-> err'
 run 0 -e replay part.kvt
@@ -160,5 +128,4 @@ run 2 trace gen --illegal 101
 run 2 trace gen --arch pdp11
 run 2 trace gen --profile nothing
 
-echo "$checks checks, $failed failed"
-[ $failed -eq 0 ]
+finish

@@ -2,43 +2,9 @@
 # Recordings of strace as traces: kvmctl trace import --from strace.  Real ones
 # must replay without a difference, and lead to the maps that the program saw;
 # hand-made ones show what each call becomes, and what is refused.
-set -u
+. "$(dirname "$0")/e2e.sh"
 
-kvmctl=${KVMCTL:-./kvmctl}
-top=$(cd "${top_srcdir:-.}" && pwd)
-case $kvmctl in /*) ;; *) kvmctl=$PWD/$kvmctl ;; esac
 recordings=$top/tests/strace
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-cd "$scratch" || exit 1
-unset KVMSTORE_SOCKET XDG_RUNTIME_DIR
-
-checks=0 failed=0
-failure() {
-	failed=$((failed + 1))
-	echo "FAILED: $*"
-	head -n 20 out err
-}
-
-# run STATUS WORD...: the call must end with STATUS; leaves out and err behind
-run() {
-	local want=$1 status
-	shift
-	checks=$((checks + 1))
-	"$kvmctl" "$@" > out 2> err < /dev/null
-	status=$?
-	[ "$status" -eq "$want" ] || failure "kvmctl $* ended with $status, not $want"
-}
-
-says() {
-	checks=$((checks + 1))
-	grep -Fq -- "$2" "$1" || failure "no \"$2\" in $1"
-}
-
-is() {
-	checks=$((checks + 1))
-	diff "$1" - > different || { failure "$1 is not as expected"; cat different; }
-}
 
 # --- the recordings replay: every outcome as the importer said, every law holding -------------------
 
@@ -48,7 +14,7 @@ while read -r name calls processes spaces; do
 	says err ', 0 not understood'
 	says err "$processes processes and threads, $spaces address spaces, 0 of them at the end"
 	says err ' information, 0 not expressed'
-	grep -q anomalies err && failure "$name has anomalies"
+	lacks err anomalies
 	run 0 -e -q --check off replay "$name.kvt" --keep "$name.db"
 	run 0 --embedded="$name.db" census
 	says out ' frame=0 '
@@ -70,7 +36,7 @@ END
 run 0 -e -q --check touched replay xz-mt.kvt
 run 0 --json trace import --from strace "$recordings/sqlite.strace.xz" -o sqlite2.kvt
 says err '{"lines":204,"calls":203,"expressed":199,"information":4,"not_expressed":0,'
-cmp -s sqlite.kvt sqlite2.kvt || failure "the same recording gave another trace"
+same sqlite.kvt sqlite2.kvt
 
 # what the program saw of itself: all but what execve mapped and nobody protected, and two stacks of threads that were given back
 xz -dc "$recordings/python-maps.strace.xz" | sed '/exit_group/,$d' > python.strace
@@ -197,7 +163,7 @@ import << 'END'
 10 +++ exited with 0 +++
 11 <... mmap resumed>) = 0x11000 <0.000012>
 END
-grep -q anomalies report && failure "an interrupted call is an anomaly"
+lacks report anomalies
 run 0 --embedded=this.db export --as maps --table 1
 is out <<< '00011000-00012000 rw-p 00000000 00:00 0 '
 
@@ -210,7 +176,7 @@ import << 'END'
 10 <... execve resumed>) = 0
 10 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 3, 0) = 0x30000
 END
-grep -q anomalies report && failure "execve in a thread is an anomaly"
+lacks report anomalies
 says report '2 processes and threads, 2 address spaces, 1 of them at the end'
 run 0 --embedded=this.db export --as maps --table 2
 is out <<< '00030000-00031000 r--p 00000000 00:00 0 '
@@ -322,5 +288,4 @@ run 2 trace import --from strace --populate 0 python.strace
 run 2 trace import --from strace --memory 1 python.strace
 run 2 trace import python.strace
 
-echo "$checks checks, $failed failed"
-[ $failed -eq 0 ]
+finish

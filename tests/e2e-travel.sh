@@ -1,54 +1,15 @@
 #!/bin/bash
 # The past of a store: kvmctl at, log, diff, bisect, story, on state
 # directories that are recorded from traces; and the views of sqlite3.
-set -u
+. "$(dirname "$0")/e2e.sh"
 
-kvmctl=${KVMCTL:-./kvmctl} kvmstored=${KVMSTORED:-./kvmstored}
-record=${top_builddir:-$PWD}/tests/record_history
-traces=$(cd "${top_srcdir:-.}/tests/traces" && pwd)
-case $kvmctl in /*) ;; *) kvmctl=$PWD/$kvmctl ;; esac
-case $kvmstored in /*) ;; *) kvmstored=$PWD/$kvmstored ;; esac
-scratch=$(mktemp -d)
-daemon=
-trap '[ -n "$daemon" ] && kill "$daemon" 2> /dev/null; rm -rf "$scratch"' EXIT
-cd "$scratch" || exit 1
-unset KVMSTORE_SOCKET XDG_RUNTIME_DIR
+record=$build/tests/record_history
 
-checks=0 failed=0
-failure() {
-	failed=$((failed + 1))
-	echo "FAILED: $*"
-	head -n 30 out err
-}
-
-# run STATUS WORD...: the call must end with STATUS; leaves out, with the times masked, and err behind
-run() {
-	local want=$1 status
-	shift
-	checks=$((checks + 1))
-	"$kvmctl" "$@" > raw 2> err < /dev/null
-	status=$?
-	sed 's/"[0-9-]*T[0-9:.]*Z"/"TIME"/g' raw > out
-	[ "$status" -eq "$want" ] || failure "kvmctl $* ended with $status, not $want"
-}
-
-# past STATUS WORD...: the same on the recorded directory "a"
+# past STATUS WORD...: on the recorded directory "a"; out has the times masked, raw has them
 past() {
-	local want=$1
-	shift
-	run "$want" --state-dir a "$@"
-}
-
-# says FILE TEXT: the file that the last call left holds the text
-says() {
-	checks=$((checks + 1))
-	grep -Fq -- "$2" "$1" || failure "no \"$2\" in $1"
-}
-
-# is FILE: the file is what stands on standard input, and nothing else
-is() {
-	checks=$((checks + 1))
-	diff "$1" - > different || { failure "$1 is not as expected"; cat different; }
+	run "$1" --state-dir a "${@:2}"
+	mv out raw
+	sed 's/"[0-9-]*T[0-9:.]*Z"/"TIME"/g' raw > out
 }
 
 # history DIR TRACE key=value...: record a state directory; its digests are in DIR.digests
@@ -255,8 +216,7 @@ past 0 diff 8 9
 says out '  ~ kernel 0xffffdfffffffd000..0xffffdfffffffe000 0x1000 rw:wb -> 0x1000 r:wb'
 past 0 diff 3 7
 says out 'the same state'
-checks=$((checks + 1))
-[ "$(wc -l < out)" -eq 2 ] || failure "equal states differ"
+lines out 2
 past 0 --json diff 8 last
 says out '"same":false'
 says out '"areas":[{"change":"removed","area":1,"start":"0xffffdfffffffc000","end":"0xffffe00000000000"}]'
@@ -278,7 +238,7 @@ done
 if command -v python3 > /dev/null; then
 	run 0 --state-dir c --json diff 0 last
 	checks=$((checks + 1))
-	python3 -c 'import json, sys; json.load(open("raw"))' || failure "the difference is no JSON"
+	python3 -c 'import json, sys; json.load(open("out"))' || failure "the difference is no JSON"
 fi
 
 # --- the first step at which ------------------------------------------------------------------------------
@@ -426,8 +386,7 @@ checks=$((checks + 1))
 
 for command in at log diff bisect story; do
 	run 0 help $command
-	checks=$((checks + 1))
-	[ "$(awk 'length > 80' out)" = "" ] || failure "help $command is wider than 80 columns"
+	narrow out
 done
 
 # --- with sqlite3 --------------------------------------------------------------------------------------------------------
@@ -450,34 +409,17 @@ fi
 
 # --- beside a daemon --------------------------------------------------------------------------------------------------------
 
-start() {
-	"$kvmstored" --listen "$scratch/socket" "$@" 2> log &
-	daemon=$!
-	for ((tries = 0; tries < 100; tries++)); do
-		"$kvmctl" --connect socket status > /dev/null 2>&1 && return
-		sleep 0.1
-	done
-	failure "the daemon does not start"
-	cat log
-	exit 1
-}
-stop() {
-	kill "$daemon"
-	wait "$daemon"
-	daemon=
-}
 history live a.kvt snapshot=11
 start --state-dir live
-run 0 --connect socket at 4 digest
+run 0 --connect "$socket" at 4 digest
 is out <<< "digest=$(sed -n 's/^4 //p' live.digests)"
-run 0 --connect socket story area 1
+run 0 --connect "$socket" story area 1
 says out '@step=3 '
-run 3 --connect socket --store other log
+run 3 --connect "$socket" --store other log
 stop
 start
-run 6 --connect socket log
+run 6 --connect "$socket" log
 says err 'without a state directory'
 stop
 
-echo "$checks checks, $failed failed"
-[ "$failed" -eq 0 ]
+finish

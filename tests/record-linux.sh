@@ -1,55 +1,37 @@
 #!/bin/bash
 # The recorder, without an emulator: its command line, its walk of page tables,
 # the archive it packs, and that the guest's parts can be read and compiled.
-set -u
+. "$(dirname "$0")/e2e.sh"
 
 PYTHON=${PYTHON:-python3}
-top=${top_srcdir:-.}
 recorder=$top/tools/record-linux
 parts=$top/tools/recorder
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
 
 "$PYTHON" -c 'import lzma' 2> /dev/null || { echo "no $PYTHON with lzma"; exit 77; }
 
-checks=0 failed=0
-failure() {
-	failed=$((failed + 1))
-	echo "FAILED: $*"
-}
-
-# check WORD...: the command must succeed
-check() {
-	checks=$((checks + 1))
-	"$@" > "$scratch/out" 2>&1 || { failure "$*"; head -n 20 "$scratch/out"; }
-}
-
-# refused TEXT WORD...: the recorder must fail, say TEXT, and leave no folder
+# refused STATUS TEXT WORD...: the recorder says TEXT and leaves no folder
 refused() {
-	local text=$1
-	shift
-	checks=$((checks + 1))
-	"$PYTHON" "$recorder" -o "$scratch/recording" "$@" > "$scratch/out" 2>&1 && failure "record-linux $* succeeds"
-	grep -Fq -- "$text" "$scratch/out" || { failure "record-linux $* does not say \"$text\""; cat "$scratch/out"; }
-	[ ! -e "$scratch/recording" ] || failure "record-linux $* leaves a folder"
+	ends "$1" "$PYTHON" "$recorder" -o recording "${@:3}"
+	says err "$2"
+	absent recording
 }
 
-check "$PYTHON" "$recorder" --help
-grep -q -- '--la57' "$scratch/out" || failure "--help does not name --la57"
-refused "--memory is between" --memory 64
-mkdir -p "$scratch/kernel/boot"
+ends 0 "$PYTHON" "$recorder" --help
+says out --la57
+refused 2 "--memory is between" --memory 64
+mkdir -p kernel/boot
 # what is not installed here is not needed for what follows
-mkdir "$scratch/stand-ins"
+mkdir stand-ins
 for program in qemu-system-x86_64 busybox depmod gcc dpkg-deb; do
 	command -v $program > /dev/null && continue
-	printf '#!/bin/sh\nexit 1\n' > "$scratch/stand-ins/$program"
-	chmod +x "$scratch/stand-ins/$program"
+	printf '#!/bin/sh\nexit 1\n' > "stand-ins/$program"
+	chmod +x "stand-ins/$program"
 done
 command -v gcc > /dev/null && has_gcc=yes || has_gcc=no
 PATH=$PATH:$scratch/stand-ins
-refused "0 files match vmlinuz-*" --kernel "$scratch/kernel"
-: > "$scratch/kernel/boot/vmlinuz-1.2.3"
-refused "no workload nothing-of-this-name" --kernel "$scratch/kernel" --workload nothing-of-this-name
+refused 1 "0 files match vmlinuz-*" --kernel kernel
+: > kernel/boot/vmlinuz-1.2.3
+refused 1 "no workload nothing-of-this-name" --kernel kernel --workload nothing-of-this-name
 for script in guest-init guest-probes workload-files workload-modules; do
 	check sh -n "$parts/$script"
 done
@@ -57,7 +39,7 @@ if [ $has_gcc = yes ]; then
 	check gcc -Wall -Wextra -Werror -fsyntax-only "$parts/guest-pause.c"
 fi
 
-cat > "$scratch/walk.py" << 'END'
+cat > walk.py << 'END'
 import importlib.machinery
 import importlib.util
 import struct
@@ -111,7 +93,6 @@ assert int(record[54:62], 16) == 5 and record[110:113] == b'ab\0', record
 assert record[116:121] == b'hello', record
 print('ok')
 END
-check "$PYTHON" "$scratch/walk.py" "$recorder"
+check "$PYTHON" walk.py "$recorder"
 
-echo "$checks checks, $failed failed"
-[ $failed -eq 0 ]
+finish
