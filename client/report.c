@@ -1,7 +1,6 @@
 #include "client/report.h"
 
 #include "client/show.h"
-#include "client/trace_run.h"
 
 #include "trace/text.h"
 

@@ -21,6 +21,53 @@ kvmctl_show_tables(const struct kvmctl *k)
 	return !k->json && isatty(STDOUT_FILENO);
 }
 
+/* ---- Numbers for people ----------------------------------------------------------- */
+
+void
+kvmctl_put_grouped(struct kvt_buffer *b, uint64_t value)
+{
+	char digits[24];
+	int length = snprintf(digits, sizeof digits, "%" PRIu64, value);
+
+	for (int i = 0; i < length; i++) {
+		if (i > 0 && (length - i) % 3 == 0)
+			kvt_putc(b, ',');
+		kvt_putc(b, digits[i]);
+	}
+}
+
+void
+kvmctl_put_size(struct kvt_buffer *b, uint64_t bytes)
+{
+	static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+	unsigned unit = 0;
+	uint64_t whole = bytes;
+
+	while (whole >= 1024) {
+		whole /= 1024;
+		unit++;
+	}
+	if (unit == 0)
+		kvt_putf(b, "%" PRIu64 " bytes", bytes);
+	else
+		kvt_putf(b, "%" PRIu64 ".%u %s", whole, (unsigned)((bytes >> (10 * (unit - 1)) & 1023) * 10 / 1024),
+			 units[unit]);
+}
+
+void
+kvmctl_put_rate(struct kvt_buffer *b, const struct kvt_statistics *s)
+{
+	double seconds = (double)s->nanoseconds / 1e9;
+
+	kvmctl_put_grouped(b, s->ops);
+	kvt_putf(b, " in %.2f s", seconds);
+	if (s->ops > 0 && s->nanoseconds > 0) {
+		kvt_puts(b, ", ");
+		kvmctl_put_grouped(b, (uint64_t)((double)s->ops / seconds));
+		kvt_puts(b, " a second");
+	}
+}
+
 /* ---- Tables of text ------------------------------------------------------------ */
 
 void

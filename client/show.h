@@ -9,6 +9,7 @@
 
 #include "client/kvmctl.h"
 #include "trace/buffer.h"
+#include "trace/replay.h"
 
 /* The outcome of an operation, after "op"; or of a request. */
 void kvmctl_show_outcome(const struct kvmctl *k, const struct kvms_row *row, bool is_request, const struct kvms_op *op,
@@ -23,6 +24,15 @@ void kvmctl_show_line(struct kvt_buffer *b);
 
 /* Is standard output a terminal? */
 bool kvmctl_show_tables(const struct kvmctl *k);
+
+/* ---- Numbers for people ----------------------------------------------------------- */
+
+/* "79,344 in 0.19 s, 417,600 a second" */
+void kvmctl_put_rate(struct kvt_buffer *b, const struct kvt_statistics *s);
+
+/* 1234567 as 1,234,567; bytes in the largest unit that leaves a number of at least 1: "1.5 MiB". */
+void kvmctl_put_grouped(struct kvt_buffer *b, uint64_t value);
+void kvmctl_put_size(struct kvt_buffer *b, uint64_t bytes);
 
 /* ---- Tables of text ------------------------------------------------------------ */
 

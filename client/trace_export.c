@@ -2,6 +2,7 @@
  * trace_export - a trace in forms that other programs read.
  */
 #include "client/commands.h"
+#include "client/show.h"
 #include "client/trace_run.h"
 
 #include "trace/export.h"

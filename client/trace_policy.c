@@ -2,6 +2,7 @@
  * trace_policy - the areas of a trace under several ways to choose addresses.
  */
 #include "client/commands.h"
+#include "client/show.h"
 #include "client/trace_run.h"
 
 #include "trace/policy.h"

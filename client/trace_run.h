@@ -47,11 +47,4 @@ enum kvmctl_status kvmctl_trace_result(struct kvmctl_trace_run *run, struct kvmc
 /* The store of the run. */
 struct kvms *kvmctl_trace_run_store(struct kvmctl_trace_run *run);
 
-/* "79,344 in 0.19 s, 417,600 a second" */
-void kvmctl_put_rate(struct kvt_buffer *b, const struct kvt_statistics *s);
-
-/* 1234567 as 1,234,567; bytes in the largest unit that leaves a number of at least 1: "1.5 MiB". */
-void kvmctl_put_grouped(struct kvt_buffer *b, uint64_t value);
-void kvmctl_put_size(struct kvt_buffer *b, uint64_t bytes);
-
 #endif /* KVMCTL_TRACE_RUN_H */
