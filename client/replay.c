@@ -5,8 +5,10 @@
  * configuration is known and dropped when the replay ends, however it ends.
  */
 #include "client/commands.h"
+#include "client/coverage.h"
 #include "client/explain.h"
 #include "client/guard.h"
+#include "client/output.h"
 #include "client/progress.h"
 #include "client/replays.h"
 #include "client/report.h"
@@ -41,7 +43,7 @@ struct replaying {
 	uint64_t from, to;
 	unsigned divergences;
 	struct kvt_buffer listed; /* the divergences as JSON */
-	struct kvmctl_coverage *coverage;
+	struct kvt_coverage *coverage;
 };
 
 /* ---- The store ------------------------------------------------------------------------- */
@@ -106,10 +108,22 @@ make_store(struct replaying *r, const struct kvms_op *config, struct kvms_refusa
 	return status;
 }
 
+/* Laws put to the test since this was asked last: none that is known of in a daemon. */
+static void
+laws_of(struct kvt_target *target, uint64_t laws[KVT_LAW_WORDS])
+{
+	struct kvms *store = kvt_target_store(target);
+
+	memset(laws, 0, KVT_LAW_WORDS * sizeof *laws);
+	if (store != NULL)
+		kvms_laws_judged(store, laws);
+}
+
 static struct kvt_target *
 open_store(void *arg, const struct kvms_op *config, const struct kvt_base *base, struct kvms_refusal *why)
 {
 	struct replaying *r = arg;
+	uint64_t laws[KVT_LAW_WORDS];
 	const struct kvmctl_trace_store want = {
 		.trace = r->k->argv[0],
 		.name = kvmctl_store_name(r->k),
@@ -130,7 +144,10 @@ open_store(void *arg, const struct kvms_op *config, const struct kvt_base *base,
 		if (r->status != KVMCTL_OK && why->key < 0)
 			kvmctl_session_why(&r->session, why);
 	}
-	return r->status == KVMCTL_OK ? r->session.target : NULL;
+	if (r->status != KVMCTL_OK)
+		return NULL;
+	laws_of(r->session.target, laws); /* of its making */
+	return r->session.target;
 }
 
 /* Drop what was made, keep what is to be kept. */
@@ -345,10 +362,14 @@ on_step(void *arg, struct kvt_target *target, const struct kvt_line *line, const
 	const struct kvms_outcome *out, uint64_t number)
 {
 	struct replaying *r = arg;
+	uint64_t laws[KVT_LAW_WORDS];
 
-	(void)target, (void)number;
-	if (line->kind == KVT_OP)
-		kvmctl_coverage_add(r->coverage, op, out);
+	(void)number;
+	laws_of(target, laws);
+	if (line->kind == KVT_EXPECT)
+		kvt_coverage_expect(r->coverage, op, laws);
+	else
+		kvt_coverage_step(r->coverage, op, out, laws);
 	return true;
 }
 
@@ -468,7 +489,7 @@ replay(struct replaying *r, struct kvt_input *in, struct kvt_statistics *statist
 
 /* The only file of the call "k". */
 static enum kvmctl_status
-replay_one(struct kvmctl *k, char *path, struct kvmctl_coverage *coverage, struct kvt_statistics *statistics)
+replay_one(struct kvmctl *k, char *path, struct kvt_coverage *coverage, struct kvt_statistics *statistics)
 {
 	struct replaying r = { .k = k, .progress = !k->quiet && isatty(STDERR_FILENO), .coverage = coverage };
 	enum kvmctl_status status;
@@ -521,25 +542,39 @@ check_options(const struct kvmctl *k)
 	return KVMCTL_OK;
 }
 
+/* All of it, with --coverage if "coverage" is not NULL. */
+static enum kvmctl_status
+replay_files(struct kvmctl *k, struct kvt_coverage *coverage, struct kvt_statistics *run)
+{
+	if (k->argc == 1 && k->option[OPTION_jobs] == NULL && k->option[OPTION_junit] == NULL)
+		return replay_one(k, k->argv[0], coverage, run);
+	return kvmctl_replay_all(k, replay_one, coverage, run);
+}
+
 enum kvmctl_status
 kvmctl_replay(struct kvmctl *k)
 {
-	struct kvmctl_coverage *coverage = NULL;
 	enum kvmctl_status status = check_options(k), written;
-	struct kvt_statistics run;
+	struct kvt_statistics run = { 0 };
+	struct kvt_coverage coverage;
+	struct kvmctl_output out;
 
 	if (status != KVMCTL_OK)
 		return status;
-	if (k->option[OPTION_coverage] != NULL && (coverage = kvmctl_coverage_new()) == NULL)
-		return KVMCTL_UNREADABLE;
-	if (k->argc == 1 && k->option[OPTION_jobs] == NULL && k->option[OPTION_junit] == NULL)
-		status = replay_one(k, k->argv[0], coverage, &run);
-	else
-		status = kvmctl_replay_all(k, replay_one, coverage);
-	if (coverage != NULL) {
-		written = kvmctl_coverage_write(coverage, k->option[OPTION_coverage]);
-		status = status == KVMCTL_OK ? written : status;
+	if (k->option[OPTION_coverage] == NULL)
+		return replay_files(k, NULL, &run);
+	status = kvmctl_output_open(&out, k->option[OPTION_coverage]);
+	if (status != KVMCTL_OK)
+		return status;
+	if (kvt_coverage_init(&coverage)) {
+		status = replay_files(k, &coverage, &run);
+		kvmctl_coverage_print(k, out.file, &coverage, run.nanoseconds, k->option[OPTION_embedded] != NULL);
+		written = kvmctl_output_close(&out, true);
+	} else {
+		kvmctl_complain("no memory");
+		written = kvmctl_output_close(&out, false);
+		status = KVMCTL_UNREADABLE;
 	}
-	kvmctl_coverage_free(&coverage);
-	return status;
+	kvt_coverage_free(&coverage);
+	return status != KVMCTL_OK ? status : written;
 }

@@ -1,5 +1,7 @@
 #include "client/replays.h"
 
+#include "client/output.h"
+
 #include "trace/buffer.h"
 
 #include <errno.h>
@@ -26,80 +28,6 @@ shared_new(size_t size)
 	return at != MAP_FAILED ? at : NULL;
 }
 
-/* ---- Coverage ----------------------------------------------------------------------------- */
-
-struct kvmctl_coverage {
-	size_t size;
-	unsigned outcomes;
-	uint64_t count[]; /* by operation, then outcome */
-};
-
-struct kvmctl_coverage *
-kvmctl_coverage_new(void)
-{
-	unsigned outcomes = kvms_outcome_max() + 1;
-	size_t size = sizeof(struct kvmctl_coverage) + ((size_t)kvms_op_max() + 1) * outcomes * sizeof(uint64_t);
-	struct kvmctl_coverage *c = shared_new(size);
-
-	if (c == NULL) {
-		kvmctl_complain("no memory");
-		return NULL;
-	}
-	c->size = size;
-	c->outcomes = outcomes;
-	return c;
-}
-
-void
-kvmctl_coverage_free(struct kvmctl_coverage **c)
-{
-	if (*c != NULL)
-		munmap(*c, (*c)->size);
-	*c = NULL;
-}
-
-void
-kvmctl_coverage_add(struct kvmctl_coverage *c, const struct kvms_op *op, const struct kvms_outcome *out)
-{
-	if (op->code <= kvms_op_max() && out->name < c->outcomes)
-		__atomic_fetch_add(&c->count[(size_t)op->code * c->outcomes + out->name], 1, __ATOMIC_RELAXED);
-}
-
-static void
-write_row(const struct kvmctl_coverage *c, const struct kvms_row *row, unsigned outcome, FILE *to)
-{
-	const char *cause = kvms_outcome_cause(outcome);
-
-	fprintf(to, "%s\t%s\t%s\t%" PRIu64 "\n", row->name, kvms_class_word(kvms_outcome_class(outcome)),
-		outcome == 0    ? "-"
-		: cause != NULL ? cause
-				: kvms_outcome_name(outcome),
-		c->count[(size_t)row->code * c->outcomes + outcome]);
-}
-
-enum kvmctl_status
-kvmctl_coverage_write(const struct kvmctl_coverage *c, const char *path)
-{
-	FILE *to = fopen(path, "we");
-	bool failed = to == NULL;
-
-	for (unsigned code = 1; !failed && code <= kvms_op_max(); code++) {
-		const struct kvms_row *row = kvms_op_row(code);
-		unsigned outcome;
-
-		if (row == NULL)
-			continue;
-		for (unsigned i = 0; (outcome = kvms_row_outcome(row, i)) != UINT_MAX; i++)
-			write_row(c, row, outcome, to);
-	}
-	failed = failed || ferror(to) != 0;
-	if (to != NULL && fclose(to) != 0)
-		failed = true;
-	if (failed)
-		kvmctl_complain("%s: %s", path, strerror(errno));
-	return failed ? KVMCTL_UNREADABLE : KVMCTL_OK;
-}
-
 /* ---- Processes --------------------------------------------------------------------------------- */
 
 /* What a process leaves in shared memory. */
@@ -118,7 +46,7 @@ struct job {
 struct jobs {
 	struct kvmctl *k;
 	kvmctl_replay_one *replay;
-	struct kvmctl_coverage *coverage;
+	struct kvt_coverage *coverage;
 	struct result *result; /* of each file */
 	struct job *job;
 	int told; /* files told of */
@@ -238,11 +166,18 @@ verdict_of(enum kvmctl_status status)
 	return words[status];
 }
 
+/* JUnit tells what a test has found from what kept it from finding anything. */
+static bool
+is_failure(enum kvmctl_status status)
+{
+	return status == KVMCTL_DIVERGED || status == KVMCTL_BROKEN || status == KVMCTL_NOT_OK;
+}
+
 static void
 tell_junit(struct jobs *all, int i, const char *text)
 {
 	const struct result *r = &all->result[i];
-	bool is_failure = r->status == KVMCTL_DIVERGED || r->status == KVMCTL_BROKEN || r->status == KVMCTL_NOT_OK;
+	const char *kind = is_failure(r->status) ? "failure" : "error";
 
 	fputs("    <testcase classname=\"replay\" name=\"", all->junit);
 	put_xml(all->junit, all->k->argv[i]);
@@ -251,9 +186,9 @@ tell_junit(struct jobs *all, int i, const char *text)
 		fputs("/>\n", all->junit);
 		return;
 	}
-	fprintf(all->junit, ">\n      <%s message=\"%s\">", is_failure ? "failure" : "error", verdict_of(r->status));
+	fprintf(all->junit, ">\n      <%s message=\"%s\">", kind, verdict_of(r->status));
 	put_xml(all->junit, text);
-	fprintf(all->junit, "</%s>\n    </testcase>\n", is_failure ? "failure" : "error");
+	fprintf(all->junit, "</%s>\n    </testcase>\n", kind);
 }
 
 static void
@@ -284,8 +219,7 @@ tell(struct jobs *all, int i)
 	fflush(stdout);
 	text = said(&all->text, all->job[i].err);
 	fputs(text, stderr);
-	if (all->junit != NULL)
-		tell_junit(all, i, text);
+	tell_junit(all, i, text);
 	if (all->job[i].out != NULL)
 		fclose(all->job[i].out);
 	if (all->job[i].err != NULL)
@@ -344,62 +278,68 @@ run_jobs(struct jobs *all, unsigned at_once)
 }
 
 /* The file of --junit, whose first lines say what only the end knows: it is made of two parts. */
-static enum kvmctl_status
-write_junit(struct jobs *all, const char *path)
+static void
+write_junit(struct jobs *all, FILE *to)
 {
 	unsigned failures = 0, errors = 0;
-	FILE *to = fopen(path, "we");
-	bool failed = to == NULL;
+	char piece[4096];
+	size_t n;
 
 	for (int i = 0; i < all->k->argc; i++) {
 		enum kvmctl_status status = all->result[i].status;
 
-		failures += status == KVMCTL_DIVERGED || status == KVMCTL_BROKEN || status == KVMCTL_NOT_OK;
-		errors += status == KVMCTL_USAGE || status == KVMCTL_CONNECTION || status == KVMCTL_UNREADABLE;
+		failures += is_failure(status);
+		errors += status != KVMCTL_OK && !is_failure(status);
 	}
-	if (to != NULL) {
-		char piece[4096];
-		size_t n;
+	fprintf(to,
+		"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"kvmctl replay\" "
+		"tests=\"%d\" failures=\"%u\" errors=\"%u\" time=\"%.3f\">\n",
+		all->k->argc, failures, errors, (double)all->sum.nanoseconds / 1e9);
+	rewind(all->junit);
+	while ((n = fread(piece, 1, sizeof piece, all->junit)) > 0)
+		fwrite(piece, 1, n, to);
+	fputs("  </testsuite>\n</testsuites>\n", to);
+}
 
-		fprintf(to,
-			"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"kvmctl replay\" "
-			"tests=\"%d\" failures=\"%u\" errors=\"%u\" time=\"%.3f\">\n",
-			all->k->argc, failures, errors, (double)all->sum.nanoseconds / 1e9);
-		rewind(all->junit);
-		while ((n = fread(piece, 1, sizeof piece, all->junit)) > 0)
-			fwrite(piece, 1, n, to);
-		fputs("  </testsuite>\n</testsuites>\n", to);
-		failed = ferror(to) != 0;
-		failed = fclose(to) != 0 || failed;
+static enum kvmctl_status
+replay_all(struct jobs *all)
+{
+	const char *junit = all->k->option[OPTION_junit];
+	enum kvmctl_status status, written = KVMCTL_OK;
+	struct kvmctl_output out;
+	uint64_t at_once;
+
+	status = kvmctl_option_number(all->k, OPTION_jobs, 1, &at_once);
+	if (status == KVMCTL_OK && junit != NULL)
+		status = kvmctl_output_open(&out, junit);
+	if (status != KVMCTL_OK)
+		return status;
+	status = run_jobs(all, at_once == 0 ? 1 : at_once > JOBS_MAX ? JOBS_MAX : (unsigned)at_once);
+	if (junit != NULL) {
+		write_junit(all, out.file);
+		written = kvmctl_output_close(&out, true);
 	}
-	if (failed)
-		kvmctl_complain("%s: %s", path, strerror(errno));
-	return failed ? KVMCTL_UNREADABLE : KVMCTL_OK;
+	return status != KVMCTL_OK ? status : written;
 }
 
 enum kvmctl_status
-kvmctl_replay_all(struct kvmctl *k, kvmctl_replay_one *replay, struct kvmctl_coverage *coverage)
+kvmctl_replay_all(struct kvmctl *k, kvmctl_replay_one *replay, struct kvt_coverage *coverage,
+		  struct kvt_statistics *run)
 {
 	struct jobs all = { .k = k, .replay = replay, .coverage = coverage };
-	const char *junit = k->option[OPTION_junit];
 	size_t size = (size_t)k->argc * sizeof *all.result;
-	enum kvmctl_status status, written;
-	uint64_t at_once;
+	enum kvmctl_status status;
 
-	status = kvmctl_option_number(k, OPTION_jobs, 1, &at_once);
-	if (status != KVMCTL_OK)
-		return status;
 	all.result = shared_new(size);
 	all.job = calloc((size_t)k->argc, sizeof *all.job);
-	all.junit = junit != NULL ? tmpfile() : NULL;
-	if (all.result == NULL || all.job == NULL || (junit != NULL && all.junit == NULL)) {
+	all.junit = tmpfile();
+	if (all.result == NULL || all.job == NULL || all.junit == NULL) {
 		kvmctl_complain("no memory");
 		status = KVMCTL_UNREADABLE;
 	} else {
-		status = run_jobs(&all, at_once == 0 ? 1 : at_once > JOBS_MAX ? JOBS_MAX : (unsigned)at_once);
-		written = junit != NULL ? write_junit(&all, junit) : KVMCTL_OK;
-		status = status == KVMCTL_OK ? written : status;
+		status = replay_all(&all);
 	}
+	*run = all.sum;
 	if (all.junit != NULL)
 		fclose(all.junit);
 	if (all.result != NULL)

@@ -80,6 +80,11 @@ says err '  decided by panic query_out_of_range' '    va=0xffffdfffffffe000 in p
 	'  area 1: touched by 2 steps before' 'kvmctl -e shell --trace wrong.kvt --to 4'
 run 0 replay --jobs 2 "$traces"/b000[1-4]*.kvt
 says out 'b0001' 'b0002' 'b0003' 'b0004' '4 of 4 traces passed, '
+run 0 replay --coverage coverage "$traces"/b0001*.kvt
+says coverage '1 trace, ' 'outcomes of operations '
+lacks coverage laws\ that
+run 0 replay --json --coverage coverage "$traces"/b0001*.kvt
+lacks coverage '"laws'
 
 # --- a piece ------------------------------------------------------------------------------------------------
 
@@ -120,18 +125,32 @@ assert cases[3] == ("wrong.kvt", "failure") and cases[4] == ("not<good>&.kvt", "
 assert [c[1] for c in cases if c[0].startswith("b000")] == [""] * 4, cases
 assert "decided by panic" in suite[3][0].text and suite[3][0].get("message") == "diverged"
 END
-	sum=$(awk -F '\t' 'NF != 4 { exit 1 } { sum += $4 } END { print sum }' coverage)
-	checks=$((checks + 1))
-	[ "$sum" = "$(sed -n 's/.*, \([0-9]*\) ops in .*/\1/p' out | awk '/./ { last = sum; sum += $1 } END { print last }')" ] ||
-		failure "coverage has $sum operations"
-	says coverage "kvirt_query	panic	query_out_of_range	1"
+	says coverage '7 traces, ' 'kvirt_peek '
+	sed -n '/^kvirt_query /,/^kvirt_peek /p' coverage > query
+	lacks query 'panic query_out_of_range'
+	# a trace that can be read to its end counts as it does in "trace coverage"
+	run 0 -e replay --jobs $jobs --coverage coverage "$traces"/b000[1-3]*.kvt
+	run 0 trace coverage "$traces"/b000[1-3]*.kvt
+	same coverage out
+	run 0 -e replay --json --jobs $jobs --coverage coverage "$traces"/b000[1-3]*.kvt
+	run 0 --json trace coverage "$traces"/b000[1-3]*.kvt
+	equal "$(sed 's/"nanoseconds":[0-9]*/TIME/' coverage)" "$(sed 's/"nanoseconds":[0-9]*/TIME/' out)"
 done
 run 0 -e --json replay --jobs 2 "$traces"/b000[1-3]*.kvt
 checks=$((checks + 1))
 [ "$(grep -c '^{"replay":"passed",.*"file":"' out)" -eq 3 ] || failure "not one object for each trace"
 run 2 -e replay --keep x "$traces"/b000[1-2]*.kvt
 says err '--keep goes with one trace'
-run 6 -e replay --coverage /nowhere/x "$traces"/b0001*.kvt
+# where nothing can be written no replay begins; what was not written is told
+for option in coverage junit; do
+	run 6 -e replay --$option /nowhere/x "$traces"/b0001*.kvt
+	says err '/nowhere/x: No such file or directory'
+	empty out
+	if [ -w /dev/full ]; then
+		run 6 -e replay --$option /dev/full "$traces"/b0001*.kvt
+		says err '/dev/full: No space left on device'
+	fi
+done
 
 stop
 finish

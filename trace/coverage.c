@@ -1,25 +1,34 @@
 #include "trace/coverage.h"
 
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 bool
 kvt_coverage_init(struct kvt_coverage *c)
 {
+	size_t cells, requests = (size_t)kvms_request_max() + 1;
+	void *at;
+
 	memset(c, 0, sizeof *c);
 	c->ops = kvms_op_max() + 1;
 	c->outcomes = kvms_outcome_max() + 1;
-	c->cell = calloc((size_t)c->ops * c->outcomes, sizeof *c->cell);
-	c->requests = calloc((size_t)kvms_request_max() + 1, sizeof *c->requests);
-	return c->cell != NULL && c->requests != NULL;
+	cells = (size_t)c->ops * c->outcomes;
+	c->size = cells * sizeof *c->cell + (requests + KVT_LAW_WORDS) * sizeof(uint64_t);
+	at = mmap(NULL, c->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (at == MAP_FAILED)
+		return false;
+	c->cell = at;
+	c->requests = (uint64_t *)(c->cell + cells);
+	c->checked = c->requests + requests;
+	return true;
 }
 
 void
 kvt_coverage_free(struct kvt_coverage *c)
 {
-	free(c->cell);
-	free(c->requests);
+	if (c->cell != NULL)
+		munmap(c->cell, c->size);
 	memset(c, 0, sizeof *c);
 }
 
@@ -33,7 +42,8 @@ static void
 join(uint64_t laws[KVT_LAW_WORDS], const uint64_t more[KVT_LAW_WORDS])
 {
 	for (unsigned i = 0; i < KVT_LAW_WORDS; i++)
-		laws[i] |= more[i];
+		if ((more[i] & ~laws[i]) != 0)
+			__atomic_fetch_or(&laws[i], more[i], __ATOMIC_RELAXED);
 }
 
 void
@@ -42,8 +52,7 @@ kvt_coverage_step(struct kvt_coverage *c, const struct kvms_op *op, const struct
 {
 	struct kvt_cell *cell = &c->cell[(size_t)op->code * c->outcomes + out->name];
 
-	c->steps++;
-	cell->count++;
+	__atomic_fetch_add(&cell->count, 1, __ATOMIC_RELAXED);
 	if (laws != NULL)
 		join(cell->laws, laws);
 }
@@ -51,7 +60,7 @@ kvt_coverage_step(struct kvt_coverage *c, const struct kvms_op *op, const struct
 void
 kvt_coverage_expect(struct kvt_coverage *c, const struct kvms_op *request, const uint64_t laws[KVT_LAW_WORDS])
 {
-	c->requests[request->code]++;
+	__atomic_fetch_add(&c->requests[request->code], 1, __ATOMIC_RELAXED);
 	if (laws != NULL)
 		join(c->checked, laws);
 }
@@ -83,6 +92,7 @@ kvt_coverage_sum(const struct kvt_coverage *c)
 			sum.cells_reached += count > 0;
 			steps += count;
 		}
+		sum.steps += steps;
 		sum.ops++;
 		sum.ops_reached += steps > 0;
 		sum.ok++;

@@ -1,6 +1,6 @@
 /*
  * coverage - which outcomes of which operations traces reach, and which laws
- * their steps put to the test.
+ * their steps put to the test.  Processes that are started later count in it too.
  *
  * A cell is an operation and an outcome that its row lists.  A law counts as
  * tested by a cell if it was evaluated on something that such a step touched.
@@ -11,6 +11,7 @@
 #include "store/kvmstore.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define KVT_LAW_WORDS 4u
@@ -24,8 +25,8 @@ struct kvt_coverage {
 	unsigned ops, outcomes; /* one more than the highest code and name */
 	struct kvt_cell *cell;  /* [code][name] */
 	uint64_t *requests;     /* [code]: expectations of a request */
-	uint64_t steps;
-	uint64_t checked[KVT_LAW_WORDS]; /* laws that a full check evaluated */
+	uint64_t *checked;      /* laws that a full check evaluated */
+	size_t size;            /* of the memory of all three */
 };
 
 /* False: no memory. */
@@ -43,6 +44,7 @@ const struct kvt_cell *kvt_coverage_cell(const struct kvt_coverage *c, unsigned 
 
 /* Totals of a coverage. */
 struct kvt_covered {
+	uint64_t steps;
 	unsigned cells, cells_reached;
 	unsigned ops, ops_reached;  /* operations with any step */
 	unsigned ok, ok_reached;    /* operations that ended ok */
