@@ -23,6 +23,16 @@ done(struct kvmctl_session *s, enum kvmctl_status status)
 	return status;
 }
 
+/* One question to the daemon, about the store "name" or, NULL, about none. */
+static enum kvmctl_status
+ask(struct kvmctl *k, struct kvmctl_session *s, const char *name, struct kvmp_request *request,
+    struct kvmp_response *response)
+{
+	enum kvmctl_status status = kvmctl_session_connect(k, s, name);
+
+	return status == KVMCTL_OK ? kvmctl_session_request(s, request, response) : status;
+}
+
 static bool
 needs_daemon(const struct kvmctl *k)
 {
@@ -263,11 +273,9 @@ create(struct kvmctl *k, const struct kvms_op *config)
 	enum kvmctl_status status;
 
 	plain.option[OPTION_check] = NULL; /* meant for the new store */
-	status = kvmctl_session_connect(&plain, &s, NULL);
 	request.store.name = k->argv[0];
 	request.store.config = *config;
-	if (status == KVMCTL_OK)
-		status = kvmctl_session_request(&s, &request, &response);
+	status = ask(&plain, &s, NULL, &request, &response);
 	if (status == KVMCTL_OK && k->option[OPTION_check] != NULL) {
 		request.type = KVMP_STORE_SELECT;
 		status = kvmctl_session_request(&s, &request, &response);
@@ -305,9 +313,7 @@ kvmctl_store_list(struct kvmctl *k)
 
 	if (!needs_daemon(k))
 		return KVMCTL_USAGE;
-	status = kvmctl_session_connect(k, &s, NULL);
-	if (status == KVMCTL_OK)
-		status = kvmctl_session_request(&s, &request, &response);
+	status = ask(k, &s, NULL, &request, &response);
 	for (size_t i = 0; status == KVMCTL_OK && i < response.stores.count; i++) {
 		struct facts f = { 0 };
 
@@ -348,10 +354,8 @@ kvmctl_store_drop(struct kvmctl *k)
 	snprintf(what, sizeof what, "store \"%.80s\" with its snapshots and its history", k->argv[0]);
 	if (!drop_is_meant(k, what))
 		return KVMCTL_NOT_OK;
-	status = kvmctl_session_connect(k, &s, NULL);
 	request.store.name = k->argv[0];
-	if (status == KVMCTL_OK)
-		status = kvmctl_session_request(&s, &request, &response);
+	status = ask(k, &s, NULL, &request, &response);
 	return done(&s, status);
 }
 
@@ -442,6 +446,20 @@ kvmctl_status_show(struct kvmctl *k)
 
 /* ---- Snapshots ----------------------------------------------------------------------------------- */
 
+/* Ask the daemon one thing about its store, and show what the store is then. */
+static enum kvmctl_status
+store_request(struct kvmctl *k, struct kvmp_request *request)
+{
+	struct kvmctl_session s = { 0 };
+	struct kvmp_response response;
+	enum kvmctl_status status;
+
+	status = ask(k, &s, kvmctl_store_name(k), request, &response);
+	if (status == KVMCTL_OK && !k->quiet)
+		show_store(k, &response.store);
+	return done(&s, status);
+}
+
 /* The store of this process, to a file. */
 static enum kvmctl_status
 save_file(struct kvmctl *k)
@@ -462,9 +480,6 @@ enum kvmctl_status
 kvmctl_snapshot_save(struct kvmctl *k)
 {
 	struct kvmp_request request = { .type = KVMP_SNAPSHOT_SAVE };
-	struct kvmctl_session s = { 0 };
-	struct kvmp_response response;
-	enum kvmctl_status status;
 
 	if (k->argc > 0)
 		return save_file(k);
@@ -472,22 +487,7 @@ kvmctl_snapshot_save(struct kvmctl *k)
 		kvmctl_complain("which file? kvmctl --embedded snapshot save FILE");
 		return KVMCTL_USAGE;
 	}
-	status = kvmctl_session_connect(k, &s, kvmctl_store_name(k));
-	if (status == KVMCTL_OK)
-		status = kvmctl_session_request(&s, &request, &response);
-	if (status == KVMCTL_OK && !k->quiet)
-		show_store(k, &response.store);
-	return done(&s, status);
-}
-
-/* What is listed of a snapshot, wherever it comes from. */
-static void
-snapshot_facts(struct facts *f, const char *store, uint64_t id, uint64_t step, uint64_t digest)
-{
-	fact(f, "store", store);
-	fact_number(f, "id", id);
-	fact_number(f, "step", step);
-	fact_digest(f, digest);
+	return store_request(k, &request);
 }
 
 struct listing {
@@ -495,17 +495,35 @@ struct listing {
 	struct kvmctl_table table;
 };
 
-static bool
-list_snapshot(void *arg, const struct persist_snapshot *snapshot)
+static void
+list_snapshot(struct listing *l, const struct kvmp_snapshot *snapshot)
 {
-	struct listing *l = arg;
 	struct facts f = { 0 };
 
-	snapshot_facts(&f, snapshot->store, snapshot->id, snapshot->step, snapshot->digest);
+	fact(&f, "store", snapshot->store);
+	fact_number(&f, "id", snapshot->id);
+	fact_number(&f, "step", snapshot->step);
+	fact_digest(&f, snapshot->digest);
 	fact(&f, "taken", snapshot->taken);
 	fact(&f, "library", snapshot->library);
 	fact_bool(&f, "kept", snapshot->kept);
 	list_one(l->k, &l->table, &f, NULL);
+}
+
+static bool
+list_of_file(void *arg, const struct persist_snapshot *snapshot)
+{
+	const struct kvmp_snapshot same = {
+		.store = snapshot->store,
+		.id = snapshot->id,
+		.step = snapshot->step,
+		.digest = snapshot->digest,
+		.taken = snapshot->taken,
+		.library = snapshot->library,
+		.kept = snapshot->kept,
+	};
+
+	list_snapshot(arg, &same);
 	return true;
 }
 
@@ -515,7 +533,7 @@ list_file(const struct kvmctl *k, const char *path)
 	struct listing l = { .k = k };
 	char why[PERSIST_WHY];
 
-	if (persist_file_list(path, list_snapshot, &l, why, sizeof why) != PERSIST_OK) {
+	if (persist_file_list(path, list_of_file, &l, why, sizeof why) != PERSIST_OK) {
 		kvmctl_complain("%s", why);
 		return KVMCTL_UNREADABLE;
 	}
@@ -529,7 +547,7 @@ kvmctl_snapshot_list(struct kvmctl *k)
 {
 	struct kvmp_request request = { .type = KVMP_SNAPSHOT_LIST };
 	struct kvmctl_session s = { 0 };
-	struct kvmctl_table table = { 0 };
+	struct listing l = { .k = k };
 	struct kvmp_response response;
 	enum kvmctl_status status;
 
@@ -539,21 +557,11 @@ kvmctl_snapshot_list(struct kvmctl *k)
 		return list_file(k, k->option[OPTION_embedded]);
 	if (!needs_daemon(k))
 		return KVMCTL_USAGE;
-	status = kvmctl_session_connect(k, &s, NULL);
-	if (status == KVMCTL_OK)
-		status = kvmctl_session_request(&s, &request, &response);
-	for (size_t i = 0; status == KVMCTL_OK && i < response.snapshots.count; i++) {
-		const struct kvmp_snapshot *snapshot = &response.snapshots.snapshots[i];
-		struct facts f = { 0 };
-
-		snapshot_facts(&f, snapshot->store, snapshot->id, snapshot->step, snapshot->digest);
-		fact(&f, "taken", snapshot->taken);
-		fact(&f, "library", snapshot->library);
-		fact_bool(&f, "kept", snapshot->kept);
-		list_one(k, &table, &f, NULL);
-	}
-	if (table.columns > 0)
-		kvmctl_table_print(&table, 0);
+	status = ask(k, &s, NULL, &request, &response);
+	for (size_t i = 0; status == KVMCTL_OK && i < response.snapshots.count; i++)
+		list_snapshot(&l, &response.snapshots.snapshots[i]);
+	if (l.table.columns > 0)
+		kvmctl_table_print(&l.table, 0);
 	return done(&s, status);
 }
 
@@ -561,9 +569,6 @@ enum kvmctl_status
 kvmctl_snapshot_load(struct kvmctl *k)
 {
 	struct kvmp_request request = { .type = KVMP_SNAPSHOT_LOAD };
-	struct kvmctl_session s = { 0 };
-	struct kvmp_response response;
-	enum kvmctl_status status;
 
 	if (k->option[OPTION_embedded] != NULL) {
 		kvmctl_complain(
@@ -575,12 +580,7 @@ kvmctl_snapshot_load(struct kvmctl *k)
 		kvmctl_complain("'%s' is no id of a snapshot: \"kvmctl snapshot list\" shows them", k->argv[0]);
 		return KVMCTL_USAGE;
 	}
-	status = kvmctl_session_connect(k, &s, kvmctl_store_name(k));
-	if (status == KVMCTL_OK)
-		status = kvmctl_session_request(&s, &request, &response);
-	if (status == KVMCTL_OK && !k->quiet)
-		show_store(k, &response.store);
-	return done(&s, status);
+	return store_request(k, &request);
 }
 
 enum kvmctl_status
@@ -601,30 +601,17 @@ kvmctl_snapshot_drop(struct kvmctl *k)
 	snprintf(what, sizeof what, "snapshot %.20s of store \"%.80s\"", k->argv[0], kvmctl_store_name(k));
 	if (!drop_is_meant(k, what))
 		return KVMCTL_NOT_OK;
-	status = kvmctl_session_connect(k, &s, kvmctl_store_name(k));
-	if (status == KVMCTL_OK)
-		status = kvmctl_session_request(&s, &request, &response);
+	status = ask(k, &s, kvmctl_store_name(k), &request, &response);
 	return done(&s, status);
 }
 
-/* Ask the daemon one thing about its store, and show what the store is then. */
 static enum kvmctl_status
-store_request(struct kvmctl *k, struct kvmp_request *request)
+history_request(struct kvmctl *k, struct kvmp_request *request)
 {
-	struct kvmctl_session s = { 0 };
-	struct kvmp_response response;
-	enum kvmctl_status status;
-
-	if (k->option[OPTION_embedded] != NULL) {
-		kvmctl_complain("this needs a daemon with a state directory; --embedded has no history");
-		return KVMCTL_USAGE;
-	}
-	status = kvmctl_session_connect(k, &s, kvmctl_store_name(k));
-	if (status == KVMCTL_OK)
-		status = kvmctl_session_request(&s, request, &response);
-	if (status == KVMCTL_OK && !k->quiet)
-		show_store(k, &response.store);
-	return done(&s, status);
+	if (k->option[OPTION_embedded] == NULL)
+		return store_request(k, request);
+	kvmctl_complain("this needs a daemon with a state directory; --embedded has no history");
+	return KVMCTL_USAGE;
 }
 
 enum kvmctl_status
@@ -637,7 +624,7 @@ kvmctl_undo(struct kvmctl *k)
 		kvmctl_complain("'%s' is no number of steps", k->argv[0]);
 		return KVMCTL_USAGE;
 	}
-	return store_request(k, &request);
+	return history_request(k, &request);
 }
 
 /* The number of "last" or "last-N". */
@@ -652,9 +639,7 @@ step_from_end(struct kvmctl *k, const char *word, uint64_t *step)
 
 	if (word[4] != '\0')
 		(void)kvt_parse_u64(word + 5, strlen(word + 5), &back);
-	status = kvmctl_session_connect(k, &s, kvmctl_store_name(k));
-	if (status == KVMCTL_OK)
-		status = kvmctl_session_request(&s, &request, &response);
+	status = ask(k, &s, kvmctl_store_name(k), &request, &response);
 	if (status == KVMCTL_OK && (response.status.store == NULL || response.status.store->step < back)) {
 		snprintf(s.error, sizeof s.error, "%s: store \"%s\" has not made so many steps", word,
 			 kvmctl_store_name(k));
@@ -681,5 +666,5 @@ kvmctl_store_clone(struct kvmctl *k)
 		status = step_from_end(k, word, &request.clone.step);
 	else if (word != NULL)
 		(void)kvt_parse_u64(word, strlen(word), &request.clone.step);
-	return status == KVMCTL_OK ? store_request(k, &request) : status;
+	return status == KVMCTL_OK ? history_request(k, &request) : status;
 }

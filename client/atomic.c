@@ -17,18 +17,6 @@ no_memory(void)
 
 /* ---- What is to happen --------------------------------------------------------- */
 
-/* Words of all list arguments. */
-static size_t
-list_words(const struct kvms_row *row, const struct kvms_op *op)
-{
-	size_t words = 0;
-
-	for (unsigned i = 0; i < row->args_count; i++)
-		if (kvms_type_is_list(row->args[i].type))
-			words += kvt_list_words(row->args[i].type, op->arg[i]);
-	return words;
-}
-
 static bool
 room_for_one(struct kvmctl_atomic *a)
 {
@@ -48,7 +36,7 @@ room_for_one(struct kvmctl_atomic *a)
 enum kvmctl_status
 kvmctl_atomic_add(struct kvmctl_atomic *a, const struct kvt_line *line)
 {
-	size_t words = list_words(line->row, &line->op);
+	size_t words = kvt_payload_words(line->row, &line->op);
 	uint64_t *list;
 
 	if (kvmctl_row_opens(line->row)) {

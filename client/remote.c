@@ -1,6 +1,8 @@
 /* remote - a daemon's store as the target of a trace. */
 #include "client/session.h"
 
+#include "trace/value.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -148,19 +150,6 @@ remote_set_check(struct kvt_target *t, enum kvms_check check, uint64_t every)
 	return KVT_DONE;
 }
 
-/* Words of all list arguments of a configuration. */
-static size_t
-config_words(const struct kvms_op *config)
-{
-	const struct kvms_row *row = kvms_store_row();
-	size_t words = 0;
-
-	for (unsigned i = 0; i < row->args_count; i++)
-		if (kvms_type_is_list(row->args[i].type))
-			words += (size_t)config->arg[i] * kvms_type_arity(row->args[i].type);
-	return words;
-}
-
 static enum kvt_status
 remote_config(struct kvt_target *t, const struct kvms_op **config)
 {
@@ -176,7 +165,7 @@ remote_config(struct kvt_target *t, const struct kvms_op **config)
 	if (status != KVT_DONE)
 		return status;
 	r->config = *response.status.store->config;
-	words = config_words(&r->config);
+	words = kvt_payload_words(kvms_store_row(), &r->config);
 	r->config_list = calloc(words + 1, sizeof *r->config_list);
 	if (r->config_list == NULL)
 		return fail(r, KVT_NOMEM, "no memory");

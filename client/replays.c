@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define JOBS_MAX 256u
@@ -243,19 +242,10 @@ summary(const struct jobs *all)
 
 /* ---- All -------------------------------------------------------------------------------------------- */
 
-static uint64_t
-now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
-}
-
 static enum kvmctl_status
 run_jobs(struct jobs *all, unsigned at_once)
 {
-	uint64_t began = now();
+	uint64_t began = kvt_now();
 	unsigned running = 0;
 	int next = 0;
 
@@ -273,7 +263,7 @@ run_jobs(struct jobs *all, unsigned at_once)
 		}
 		tell(all, all->told++);
 	}
-	all->sum.nanoseconds = now() - began;
+	all->sum.nanoseconds = kvt_now() - began;
 	return summary(all);
 }
 

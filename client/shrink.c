@@ -5,6 +5,7 @@
 #include "client/commands.h"
 #include "client/output.h"
 
+#include "trace/replay.h"
 #include "trace/shrink.h"
 
 #include <errno.h>
@@ -14,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SHOWN_EVERY UINT64_C(100000000) /* nanoseconds */
@@ -190,11 +190,8 @@ static void
 show(void *arg, const struct kvt_shrink_progress *p)
 {
 	struct shrinking *s = arg;
-	struct timespec t;
-	uint64_t now;
+	uint64_t now = kvt_now();
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	now = (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
 	if (now - s->shown < SHOWN_EVERY)
 		return;
 	s->shown = now;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "persist/image.h"
+#include "trace/value.h"
 
 #define PATIENCE_MS 120000u /* then the child is taken for stuck */
 
@@ -102,18 +103,6 @@ image_receive(int file, struct persist_image *image)
 	return done;
 }
 
-static size_t
-config_words(const struct kvms_op *config)
-{
-	const struct kvms_row *row = kvms_store_row();
-	size_t words = 0;
-
-	for (unsigned i = 0; i < row->args_count; i++)
-		if (kvms_type_is_list(row->args[i].type))
-			words += (size_t)config->arg[i] * kvms_type_arity(row->args[i].type);
-	return words;
-}
-
 /* ---- The child -------------------------------------------------------------------------- */
 
 _Noreturn static void
@@ -136,7 +125,7 @@ child(struct kvms *s, int file, pid_t parent)
 	close(2);
 	close_range(4, ~0u, 0);
 	if (persist_capture(s, &image, why, sizeof why) != PERSIST_OK ||
-	    !image_send(3, image, config_words(&image->config)))
+	    !image_send(3, image, kvt_payload_words(kvms_store_row(), &image->config)))
 		_exit(1);
 	_exit(0);
 }

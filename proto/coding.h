@@ -14,6 +14,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "proto/codec.h"
+
 /* Wire types of the encoding. */
 enum { TYPE_VARINT = 0, TYPE_FIXED64 = 1, TYPE_LENGTH = 2 };
 
@@ -158,6 +160,49 @@ static inline bool
 last_get(struct rest *in, struct rest *piece)
 {
 	return piece_get(in, piece) && in->at == in->end;
+}
+
+/* ---- Lists ------------------------------------------------------------------------- */
+
+/* Words that list field "i" takes in a payload. */
+static inline size_t
+list_words(const struct kvmp_side *side, unsigned i, uint64_t count)
+{
+	return side->forms[i] == KVMP_FORM_BYTES ? (size_t)(count + 7) / 8
+						 : (size_t)count * kvms_type_arity(side->fields[i].type);
+}
+
+/* Bytes of the numbers of a packed list. */
+static inline size_t
+packed_size(enum kvmp_form form, const uint64_t *list, size_t words)
+{
+	size_t size = 0;
+
+	if (form == KVMP_FORM_FIXED64_LIST)
+		return words * sizeof *list;
+	for (size_t i = 0; i < words; i++)
+		size += varint_size(list[i]);
+	return size;
+}
+
+/* A packed list as a field. */
+static inline uint8_t *
+packed_put(uint8_t *at, unsigned number, enum kvmp_form form, const uint64_t *list, size_t words)
+{
+	at = piece_put(at, number, packed_size(form, list, words));
+	for (size_t i = 0; i < words; i++)
+		at = form == KVMP_FORM_FIXED64_LIST ? fixed64_put(at, list[i]) : varint_put(at, list[i]);
+	return at;
+}
+
+/* Bytes, which a payload keeps in words, as a field. */
+static inline uint8_t *
+bytes_put(uint8_t *at, unsigned number, const uint64_t *list, size_t size)
+{
+	at = piece_put(at, number, size);
+	if (size > 0)
+		memcpy(at, list, size);
+	return at + size;
 }
 
 #endif /* KVMP_CODING_H */

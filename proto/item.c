@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/codec.h"
 #include "proto/coding.h"
 #include "proto/kvmtrace.pb-c.h"
 #include "proto/message.h"
@@ -82,25 +81,6 @@ is_list_form(enum kvmp_form form)
 	return form == KVMP_FORM_FIXED64_LIST || form == KVMP_FORM_VARINT_LIST;
 }
 
-static size_t
-words_of(const struct kvmp_side *side, unsigned i, uint64_t count)
-{
-	return side->forms[i] == KVMP_FORM_BYTES ? (size_t)(count + 7) / 8
-						 : (size_t)count * kvms_type_arity(side->fields[i].type);
-}
-
-static size_t
-packed_size(enum kvmp_form form, const uint64_t *list, size_t words)
-{
-	size_t size = 0;
-
-	if (form == KVMP_FORM_FIXED64_LIST)
-		return words * sizeof *list;
-	for (size_t i = 0; i < words; i++)
-		size += varint_size(list[i]);
-	return size;
-}
-
 /* Can the message carry this scalar?  Bytes of the field, 0 if not. */
 static size_t
 scalar_size(const struct kvmp_side *side, unsigned i, uint64_t value)
@@ -129,7 +109,7 @@ measure_field(struct values *v, unsigned i, const uint64_t **list, bool is_argum
 		v->empty |= UINT64_C(1) << i;
 		return true;
 	} else {
-		words = words_of(v->side, i, value);
+		words = list_words(v->side, i, value);
 		if (v->side->forms[i] == KVMP_FORM_BYTES && value <= KVMP_BYTES_MAX)
 			size = piece_size(v->side->numbers[i], (size_t)value);
 		else if (is_list_form(v->side->forms[i]) && value <= KVMP_LIST_MAX && words <= KVMP_LIST_MAX)
@@ -157,40 +137,26 @@ measure(struct values *v, bool is_argument)
 }
 
 static uint8_t *
-list_put(uint8_t *at, const struct values *v, unsigned i, const uint64_t *list, size_t words)
-{
-	enum kvmp_form form = v->side->forms[i];
-
-	if (form == KVMP_FORM_BYTES) {
-		at = piece_put(at, v->side->numbers[i], (size_t)v->field[i]);
-		if (v->field[i] > 0)
-			memcpy(at, list, (size_t)v->field[i]);
-		return at + v->field[i];
-	}
-	at = piece_put(at, v->side->numbers[i], packed_size(form, list, words));
-	for (size_t k = 0; k < words; k++)
-		at = form == KVMP_FORM_FIXED64_LIST ? fixed64_put(at, list[k]) : varint_put(at, list[k]);
-	return at;
-}
-
-static uint8_t *
 values_put(uint8_t *at, const struct values *v)
 {
 	const uint64_t *list = v->list;
 
 	for (unsigned i = 0; i < v->side->count; i++) {
+		enum kvmp_form form = v->side->forms[i];
+		unsigned number = v->side->numbers[i];
+
 		if ((v->written >> i & 1) == 0)
 			continue;
-		if (kvms_type_is_list(v->side->fields[i].type)) {
-			size_t words = words_of(v->side, i, v->field[i]);
-
-			at = list_put(at, v, i, list, words);
-			list += words;
-		} else if (v->side->forms[i] == KVMP_FORM_FIXED64) {
-			at = fixed64_put(tag_put(at, v->side->numbers[i], TYPE_FIXED64), v->field[i]);
-		} else {
-			at = varint_put(tag_put(at, v->side->numbers[i], TYPE_VARINT), v->field[i]);
-		}
+		if (form == KVMP_FORM_BYTES)
+			at = bytes_put(at, number, list, (size_t)v->field[i]);
+		else if (is_list_form(form))
+			at = packed_put(at, number, form, list, list_words(v->side, i, v->field[i]));
+		else if (form == KVMP_FORM_FIXED64)
+			at = fixed64_put(tag_put(at, number, TYPE_FIXED64), v->field[i]);
+		else
+			at = varint_put(tag_put(at, number, TYPE_VARINT), v->field[i]);
+		if (kvms_type_is_list(v->side->fields[i].type))
+			list += list_words(v->side, i, v->field[i]);
 	}
 	return at;
 }

@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "proto/codec.h"
 #include "proto/coding.h"
 
 /* Numbers of the fields of the envelopes, from the schema. */
@@ -33,33 +32,12 @@ enum {
 
 /* ---- Sizes ------------------------------------------------------------------------- */
 
-/* Bytes of the numbers of a packed list. */
-static size_t
-packed_size(enum kvmp_form form, const uint64_t *list, size_t words)
-{
-	size_t size = 0;
-
-	if (form == KVMP_FORM_FIXED64_LIST)
-		return words * sizeof *list;
-	for (size_t i = 0; i < words; i++)
-		size += varint_size(list[i]);
-	return size;
-}
-
 /* The values of one side of a row. */
 struct values {
 	uint64_t present; /* bit i: field i is there */
 	const uint64_t *field;
 	const uint64_t *list; /* payload of the lists that are there, in field order */
 };
-
-/* Numbers in list field "i" of the payload. */
-static size_t
-list_words(const struct kvmp_side *side, unsigned i, uint64_t count)
-{
-	return side->forms[i] == KVMP_FORM_BYTES ? (size_t)(count + 7) / 8
-						 : (size_t)count * kvms_type_arity(side->fields[i].type);
-}
 
 /* Bytes of all fields; false: a form that is not written here. */
 static bool
@@ -96,17 +74,6 @@ side_size(const struct kvmp_side *side, const struct values *v, size_t *size)
 /* ---- Writing ------------------------------------------------------------------------- */
 
 static uint8_t *
-list_put(uint8_t *at, unsigned number, enum kvmp_form form, const uint64_t *list, size_t words)
-{
-	if (words == 0)
-		return at;
-	at = piece_put(at, number, packed_size(form, list, words));
-	for (size_t i = 0; i < words; i++)
-		at = form == KVMP_FORM_FIXED64_LIST ? fixed64_put(at, list[i]) : varint_put(at, list[i]);
-	return at;
-}
-
-static uint8_t *
 side_put(uint8_t *at, const struct kvmp_side *side, const struct values *v)
 {
 	const uint64_t *list = v->list;
@@ -126,16 +93,14 @@ side_put(uint8_t *at, const struct kvmp_side *side, const struct values *v)
 			at = varint_put(tag_put(at, number, TYPE_VARINT), value);
 			break;
 		case KVMP_FORM_BYTES:
-			at = piece_put(at, number, (size_t)value);
-			if (value > 0)
-				memcpy(at, list, (size_t)value);
-			at += value;
+			at = bytes_put(at, number, list, (size_t)value);
 			list += list_words(side, i, value);
 			break;
 		case KVMP_FORM_FIXED64_LIST:
 		case KVMP_FORM_VARINT_LIST:
 			words = list_words(side, i, value);
-			at = list_put(at, number, side->forms[i], list, words);
+			if (words > 0) /* an empty list is not there */
+				at = packed_put(at, number, side->forms[i], list, words);
 			list += words;
 			break;
 		case KVMP_FORM_OTHER:

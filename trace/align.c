@@ -6,7 +6,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define CREATED_MAX 4u
 #define RESYNC 16u      /* operations in common after which reading ahead ends */
@@ -73,17 +72,6 @@ no_memory(struct aligning *g)
 
 /* ---- Reading ------------------------------------------------------------------------- */
 
-static size_t
-list_words(const struct kvms_row *row, const struct kvms_op *op)
-{
-	size_t words = 0;
-
-	for (unsigned i = 0; i < row->args_count; i++)
-		if (kvms_type_is_list(row->args[i].type))
-			words += kvt_list_words(row->args[i].type, op->arg[i]);
-	return words;
-}
-
 static void
 entry_read(struct entry *e, const struct kvt_line *line)
 {
@@ -103,7 +91,7 @@ entry_read(struct entry *e, const struct kvt_line *line)
 static bool
 entry_own(struct entry *e)
 {
-	size_t words = list_words(e->row, &e->op);
+	size_t words = kvt_payload_words(e->row, &e->op);
 
 	if (words == 0 || e->owned != NULL)
 		return true;
@@ -125,7 +113,7 @@ entry_free(struct entry *e)
 static bool
 keep_config(struct aligning *g, struct side *s, const struct kvt_line *line)
 {
-	size_t words = list_words(line->row, &line->op);
+	size_t words = kvt_payload_words(line->row, &line->op);
 	uint64_t *to;
 
 	s->config = line->op;
@@ -747,15 +735,6 @@ run_all(struct aligning *g)
 	}
 }
 
-static uint64_t
-now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
-}
-
 static void
 side_free(struct side *s)
 {
@@ -772,7 +751,7 @@ enum kvt_result
 kvt_align(struct kvt_align *a, struct kvt_input *first, struct kvt_input *second)
 {
 	struct aligning *g = calloc(1, sizeof *g);
-	uint64_t started = now();
+	uint64_t started = kvt_now();
 	enum kvt_result result;
 
 	memset(&a->counts, 0, sizeof a->counts);
@@ -802,6 +781,6 @@ kvt_align(struct kvt_align *a, struct kvt_input *first, struct kvt_input *second
 	free(g->common);
 	result = g->result;
 	free(g);
-	a->counts.nanoseconds = now() - started;
+	a->counts.nanoseconds = kvt_now() - started;
 	return result;
 }

@@ -335,6 +335,15 @@ kvt_json_outcome(struct kvt_buffer *b, const struct kvms_row *row, const struct 
 
 /* ---- Comparing --------------------------------------------------------------------------- */
 
+const struct kvt_field *
+kvt_line_result(const struct kvt_line *line, unsigned index)
+{
+	for (size_t i = 0; i < line->fields_count; i++)
+		if (line->fields[i].index == (int)index)
+			return &line->fields[i];
+	return NULL;
+}
+
 bool
 kvt_outcome_field(const struct kvms_row *row, const struct kvms_outcome *out, const struct kvt_field *field,
 		  uint64_t *value, const uint64_t **list)

@@ -42,8 +42,8 @@ struct kvt_run {
 /* Whether the trace goes on, and if not, why. */
 enum step { GO_ON, STOP_SYNTAX, STOP_LOST, STOP_DIVERGED, STOP_BROKEN, STOP_UNREADABLE, STOP_ASKED, STOP_BEHIND };
 
-static uint64_t
-now(void)
+uint64_t
+kvt_now(void)
 {
 	struct timespec t;
 
@@ -233,12 +233,9 @@ print_store(struct kvt_run *run)
 static enum step
 keep_config(struct kvt_run *run, const struct kvt_line *line)
 {
-	size_t words = 0;
+	size_t words = kvt_payload_words(line->row, &line->op);
 	uint64_t *to;
 
-	for (unsigned i = 0; i < line->row->args_count; i++)
-		if (kvms_type_is_list(line->row->args[i].type))
-			words += kvt_list_words(line->row->args[i].type, line->op.arg[i]);
 	run->config = line->op;
 	run->config.list = NULL;
 	run->store_line = line->number;
@@ -410,9 +407,9 @@ run_comment(struct kvt_run *run, const struct kvt_line *line)
 	kvt_buffer_reset(&run->comment);
 	kvt_put(&run->comment, line->comment.at, line->comment.size);
 	/* What is done there, a comparison perhaps, is not the time that the operations take. */
-	uint64_t before = now();
+	uint64_t before = kvt_now();
 	bool go_on = run->r->comment(run->r->arg, kvt_buffer_text(&run->comment), line->number, run->r->target);
-	run->started += now() - before;
+	run->started += kvt_now() - before;
 	return go_on ? GO_ON : STOP_ASKED;
 }
 
@@ -466,7 +463,7 @@ update_statistics(struct kvt_run *run)
 {
 	struct kvt_statistics *s = &run->r->statistics;
 
-	s->nanoseconds = now() - run->started;
+	s->nanoseconds = kvt_now() - run->started;
 	kvt_input_progress(run->in, &s->bytes_done, &s->bytes_total);
 }
 
@@ -541,7 +538,7 @@ kvt_run_begin(struct kvt_replay *r, struct kvt_input *in, const char *source)
 	run->source = source;
 	run->in = in;
 	kvms_op_init(&run->config, kvms_store_row());
-	run->started = now();
+	run->started = kvt_now();
 	run->reader = kvt_reader_new(in, source);
 	run->stale = kvt_stale_new();
 	if (run->reader == NULL || run->stale == NULL)

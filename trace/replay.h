@@ -29,6 +29,9 @@ enum kvt_result {
 	KVT_UNREADABLE = 6 /* no store: the callback could not give one */
 };
 
+/* Nanoseconds of a clock that nobody sets: for differences. */
+uint64_t kvt_now(void);
+
 struct kvt_statistics {
 	uint64_t lines;
 	uint64_t ops;

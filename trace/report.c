@@ -70,15 +70,6 @@ report_recorded(struct kvt_buffer *b, const struct kvt_line *line, const struct 
 	kvt_buffer_free(&actual);
 }
 
-static const struct kvt_field *
-recorded_field(const struct kvt_line *line, unsigned index)
-{
-	for (size_t i = 0; i < line->fields_count; i++)
-		if (line->fields[i].index == (int)index)
-			return &line->fields[i];
-	return NULL;
-}
-
 /* A row for a field that was not recorded. */
 static void
 report_unrecorded(struct kvt_buffer *b, const struct kvms_row *row, const struct kvms_outcome *out, unsigned i)
@@ -123,7 +114,7 @@ kvt_report_fields(struct kvt_buffer *b, const struct kvt_line *line, const struc
 	print_row(b, false, "", 0, "expected", "actual");
 	report_class(b, line, out);
 	for (unsigned i = 0; i < line->row->results_count; i++) {
-		const struct kvt_field *f = recorded_field(line, i);
+		const struct kvt_field *f = kvt_line_result(line, i);
 
 		if (f != NULL)
 			report_recorded(b, line, f, out, bindings);

@@ -41,17 +41,6 @@ kvt_space_of(const struct kvms_row *row, const struct kvms_field *arg)
 		   : KVT_SPACE_VIRTUAL;
 }
 
-size_t
-kvt_payload_words(const struct kvms_row *row, const struct kvms_op *op)
-{
-	size_t words = 0;
-
-	for (unsigned i = 0; i < row->args_count; i++)
-		if (kvms_type_is_list(row->args[i].type))
-			words += kvt_list_words(row->args[i].type, op->arg[i]);
-	return words;
-}
-
 struct kvms_op
 kvt_script_op(const struct kvt_script *s, size_t step)
 {
@@ -532,16 +521,6 @@ kvt_script_run(struct kvt_trial *r, const struct kvt_script *script)
 
 /* ---- Printing --------------------------------------------------------------------------------- */
 
-/* The recorded value of a result; NULL if there is none. */
-static const struct kvt_field *
-recorded_field(const struct kvt_line *line, unsigned index)
-{
-	for (size_t i = 0; i < line->fields_count; i++)
-		if (line->fields[i].index == (int)index)
-			return &line->fields[i];
-	return NULL;
-}
-
 /* What the model says, with what was recorded in the place of what differs. */
 static void
 put_merged(struct kvt_buffer *b, const struct kvt_step *step, const struct kvms_outcome *out)
@@ -551,7 +530,7 @@ put_merged(struct kvt_buffer *b, const struct kvt_step *step, const struct kvms_
 	if (!step->is_request)
 		kvt_puts(b, " ok");
 	for (unsigned i = 0; i < line->row->results_count; i++) {
-		const struct kvt_field *f = (step->fields >> i & 1) != 0 ? recorded_field(line, i) : NULL;
+		const struct kvt_field *f = (step->fields >> i & 1) != 0 ? kvt_line_result(line, i) : NULL;
 		uint64_t count;
 
 		if (f == NULL && (out->present >> i & 1) == 0)

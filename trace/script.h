@@ -75,9 +75,6 @@ bool kvt_script_copy(struct kvt_script *to, const struct kvt_script *from);
 /* The operation of a step, with its payload. */
 struct kvms_op kvt_script_op(const struct kvt_script *s, size_t step);
 
-/* Words of payload that the arguments of a row take. */
-size_t kvt_payload_words(const struct kvms_row *row, const struct kvms_op *op);
-
 /* A parsed line in memory of its own.  NULL: no memory. */
 const struct kvt_line *kvt_line_keep(struct kvmp_arena *a, const struct kvt_line *line);
 

@@ -99,6 +99,9 @@ struct kvt_line {
 	struct kvt_span comment; /* from the # on */
 };
 
+/* What the line records of a result; NULL = nothing. */
+const struct kvt_field *kvt_line_result(const struct kvt_line *line, unsigned index);
+
 /* ---- The parser ------------------------------------------------------------- */
 
 struct kvt_parser; /* opaque; it remembers what a trace has had so far, and keeps memory between lines */

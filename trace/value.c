@@ -46,6 +46,17 @@ kvt_list_words(enum kvms_type type, uint64_t count)
 	return (size_t)(type == KVMS_BYTES ? (count + 7) / 8 : count * kvms_type_arity(type));
 }
 
+size_t
+kvt_payload_words(const struct kvms_row *row, const struct kvms_op *op)
+{
+	size_t words = 0;
+
+	for (unsigned i = 0; i < row->args_count; i++)
+		if (kvms_type_is_list(row->args[i].type))
+			words += kvt_list_words(row->args[i].type, op->arg[i]);
+	return words;
+}
+
 /* ---- How an element of a list is written --------------------------------------- */
 
 /* A word of its own, known to lists alone: tracked or untracked. */

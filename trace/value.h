@@ -28,6 +28,9 @@ void kvt_words_free(struct kvt_words *w);
 /* Words that "count" elements of a list type take in a payload. */
 size_t kvt_list_words(enum kvms_type type, uint64_t count);
 
+/* Words that all list arguments of an operation take. */
+size_t kvt_payload_words(const struct kvms_row *row, const struct kvms_op *op);
+
 /* What is wrong with a text: which form was expected. */
 enum kvt_fault {
 	KVT_FAULT_NONE,
