@@ -64,7 +64,22 @@ options_fit(const struct kvmctl *k)
 	return true;
 }
 
-/* No output may take the place of a database, but the one that "adopt" writes, which is a database. */
+/* May this output be written?  Not in the place of a database, and not over what the call reads. */
+static enum kvmctl_status
+output_fits(const struct kvmctl *k, const char *path)
+{
+	static const enum kvmctl_option inputs[] = { OPTION_listing, OPTION_mappings, OPTION_mappings_before };
+	enum kvmctl_status status = kvmctl_outfile_spare(path);
+
+	for (int i = 0; status == KVMCTL_OK && i < k->argc; i++)
+		status = kvmctl_outfile_apart(path, k->argv[i]);
+	for (size_t i = 0; status == KVMCTL_OK && i < sizeof inputs / sizeof inputs[0]; i++)
+		if (k->option[inputs[i]] != NULL)
+			status = kvmctl_outfile_apart(path, k->option[inputs[i]]);
+	return status;
+}
+
+/* All of them but that of "adopt", which is a database and looks after itself. */
 static enum kvmctl_status
 outputs_fit(const struct kvmctl *k)
 {
@@ -75,7 +90,7 @@ outputs_fit(const struct kvmctl *k)
 		return KVMCTL_OK;
 	for (size_t i = 0; status == KVMCTL_OK && i < sizeof outputs / sizeof outputs[0]; i++)
 		if (k->option[outputs[i]] != NULL)
-			status = kvmctl_outfile_spare(k->option[outputs[i]]);
+			status = output_fits(k, k->option[outputs[i]]);
 	return status;
 }
 

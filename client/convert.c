@@ -1,6 +1,7 @@
 /*
  * convert - a trace from text to binary and back, whole or a piece of it.
  */
+#include "client/outfile.h"
 #include "client/commands.h"
 #include "client/tracefile.h"
 
@@ -8,7 +9,6 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 
 struct converting {
 	struct kvmctl *k;
@@ -18,15 +18,6 @@ struct converting {
 	uint64_t ops;        /* read so far */
 	uint64_t left_out;
 };
-
-static bool
-same_file(const char *a, const char *b)
-{
-	struct stat sa, sb;
-
-	return stat(a, &sa) == 0 && stat(b, &sb) == 0 && S_ISREG(sa.st_mode) && sa.st_dev == sb.st_dev &&
-	       sa.st_ino == sb.st_ino;
-}
 
 /* Where operations were left out there is a gap. */
 static enum kvmctl_status
@@ -116,10 +107,9 @@ kvmctl_trace_convert(struct kvmctl *k)
 		kvmctl_complain("--from %" PRIu64 " --to %" PRIu64 ": no operation lies between them", c.from, c.last);
 		return KVMCTL_USAGE;
 	}
-	if (same_file(from, to)) {
-		kvmctl_complain("%s and %s are one file: write to another", from, to);
-		return KVMCTL_USAGE;
-	}
+	status = kvmctl_outfile_apart(to, from);
+	if (status != KVMCTL_OK)
+		return status;
 	in = kvt_input_open(from, error, sizeof error);
 	if (in == NULL) {
 		kvmctl_complain("%s", error);

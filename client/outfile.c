@@ -43,6 +43,18 @@ kvmctl_outfile_spare(const char *path)
 	return KVMCTL_UNREADABLE;
 }
 
+enum kvmctl_status
+kvmctl_outfile_apart(const char *path, const char *from)
+{
+	struct stat a, b;
+
+	if (stat(path, &a) != 0 || stat(from, &b) != 0 || !S_ISREG(a.st_mode) || a.st_dev != b.st_dev ||
+	    a.st_ino != b.st_ino)
+		return KVMCTL_OK;
+	kvmctl_complain("%s and %s are one file: write to another", from, path);
+	return KVMCTL_USAGE;
+}
+
 static enum kvmctl_status
 fail(struct kvmctl_outfile *o, const char *path, int error)
 {
@@ -112,11 +124,13 @@ take_name(const struct kvmctl_outfile *o)
 enum kvmctl_status
 kvmctl_outfile_close(struct kvmctl_outfile *o, bool complete)
 {
-	bool failed = fflush(o->file) != 0 || ferror(o->file);
-	int error = errno;
+	bool failed;
+	int error;
 
 	if (o->path == NULL)
 		return KVMCTL_OK; /* the end of the call looks at standard output */
+	failed = fflush(o->file) != 0 || ferror(o->file);
+	error = errno;
 	if (complete && !failed && fsync(fileno(o->file)) != 0) {
 		failed = true;
 		error = errno;

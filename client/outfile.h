@@ -34,6 +34,9 @@ enum kvmctl_status kvmctl_outfile_check(const char *path, bool force);
  */
 enum kvmctl_status kvmctl_outfile_spare(const char *path);
 
+/* Is "path" the file that the call reads as "from"?  Then says so: what is read would be gone. */
+enum kvmctl_status kvmctl_outfile_apart(const char *path, const char *from);
+
 /*
  * Begin a file.
  *

@@ -29,11 +29,12 @@ kvmctl_output_open(struct kvmctl_output *o, const char *path)
 enum kvmctl_status
 kvmctl_output_close(struct kvmctl_output *o, bool written)
 {
-	bool failed = fflush(o->file) != 0 || ferror(o->file);
 	struct stat st;
+	bool failed;
 
 	if (o->path == NULL)
 		return KVMCTL_OK; /* the end of the call looks at standard output */
+	failed = fflush(o->file) != 0 || ferror(o->file);
 	if (!failed && written && fstat(fileno(o->file), &st) == 0 && S_ISREG(st.st_mode))
 		failed = ftruncate(fileno(o->file), ftello(o->file)) != 0;
 	if (failed)

@@ -350,7 +350,7 @@ kvmctl_trace_shrink(struct kvmctl *k)
 	in = kvt_input_open(k->argv[0], error, sizeof error);
 	if (in == NULL) {
 		kvmctl_complain("%s", error);
-		return KVMCTL_USAGE;
+		return KVMCTL_UNREADABLE;
 	}
 	watch_signals();
 	status = make_commands(&s) ? run(&s, &shrink, in) : KVMCTL_UNREADABLE;

@@ -194,6 +194,16 @@ for command in stat policy coverage 'export --chrome' 'export --itf' 'export --c
 	says err "limits.kvt:2:1: max_paddr out of limits"
 	run 6 "$@" nowhere.kvt
 	run 6 "$@" short.kvt -o nowhere/out
+	# what is read is never written over, by whatever name
+	cp short.kvt mine.kvt
+	run 2 "$@" mine.kvt -o ./mine.kvt
+	says err "mine.kvt and ./mine.kvt are one file: write to another"
+	same short.kvt mine.kvt
+	if [ -w /dev/full ]; then
+		"$kvmctl" "$@" short.kvt > /dev/full 2> err
+		equal $? 6
+		says err 'No space left on device'
+	fi
 	: > empty.kvt
 	run 2 "$@" empty.kvt
 	says err "empty.kvt:1:1: expected 'kvmtrace 1', found end of file"

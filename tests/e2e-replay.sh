@@ -141,6 +141,11 @@ checks=$((checks + 1))
 [ "$(grep -c '^{"replay":"passed",.*"file":"' out)" -eq 3 ] || failure "not one object for each trace"
 run 2 -e replay --keep x "$traces"/b000[1-2]*.kvt
 says err '--keep goes with one trace'
+cp "$traces"/b0001*.kvt mine.kvt
+for option in coverage junit; do
+	run 2 -e replay --$option ./mine.kvt mine.kvt
+	same mine.kvt "$traces"/b0001*.kvt
+done
 # where nothing can be written no replay begins; what was not written is told
 for option in coverage junit; do
 	run 6 -e replay --$option /nowhere/x "$traces"/b0001*.kvt

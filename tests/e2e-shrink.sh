@@ -70,6 +70,12 @@ run 1 trace shrink peek.kvt --while 'false {}'
 checks=$((checks + 1))
 [ -z "$(ls "$TMPDIR")" ] || failure "files are left: $(ls "$TMPDIR")"
 
+run 6 trace shrink nowhere.kvt --while-diverges -o none.kvt
+says err 'nowhere.kvt: No such file or directory'
+cp bad.kvt mine.kvt
+run 2 trace shrink mine.kvt --while-diverges -o mine.kvt
+same bad.kvt mine.kvt
+
 # --- what is wrong ----------------------------------------------------------------------
 
 run 2 trace shrink bad.kvt
@@ -77,7 +83,6 @@ says err '--while-diverges, --while-law-breaks or --while CMD'
 run 2 trace shrink bad.kvt --while-diverges --while-law-breaks
 run 2 trace shrink bad.kvt --while true --recorder cat
 run 2 trace shrink bad.kvt --while-diverges --while
-run 2 trace shrink nowhere.kvt --while-diverges
 says err 'nowhere.kvt'
 printf 'kvmtrace 1\nframe_alloc zeroed=perhaps\n' > wrong.kvt
 run 2 trace shrink wrong.kvt --while true
@@ -127,5 +132,12 @@ run 2 trace gen --clients 17
 run 2 trace gen --illegal 101
 run 2 trace gen --arch pdp11
 run 2 trace gen --profile nothing
+
+if [ -w /dev/full ]; then
+	ends 6 bash -c '"$0" trace gen > /dev/full' "$kvmctl"
+	says err 'cannot write the trace: No space left on device'
+	ends 6 bash -c '"$0" -e run good.kvt > /dev/full' "$kvmctl"
+	says err 'good.kvt: cannot write the output: No space left on device'
+fi
 
 finish

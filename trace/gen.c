@@ -4,6 +4,7 @@
 #include "trace/value.h"
 #include "trace/workload.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -1230,7 +1231,7 @@ struct writer {
 	FILE *out;
 	struct kvt_buffer text;
 	struct kvms_outcome outcome;
-	bool failed;
+	int error; /* errno of a write that failed */
 	bool has_clients; /* each operation tells whose it is, and on which CPU */
 	uint64_t cpu;
 };
@@ -1239,8 +1240,10 @@ static void
 write_line(struct writer *w)
 {
 	kvt_putc(&w->text, '\n');
-	if (w->text.failed || fwrite(kvt_buffer_text(&w->text), 1, w->text.size, w->out) != w->text.size)
-		w->failed = true;
+	if (w->text.failed)
+		w->error = ENOMEM;
+	else if (fwrite(kvt_buffer_text(&w->text), 1, w->text.size, w->out) != w->text.size && w->error == 0)
+		w->error = errno;
 	kvt_buffer_reset(&w->text);
 }
 
@@ -1327,7 +1330,7 @@ write_trace(struct writer *w, struct kvt_generator *g, struct kvt_gen *gen, char
 	kvt_print_store(&w->text, kvms_config(w->s));
 	write_line(w);
 	write_short(w, "digest");
-	for (uint64_t i = 1; i <= gen->steps && !w->failed; i++) {
+	for (uint64_t i = 1; i <= gen->steps && w->error == 0; i++) {
 		result = write_step(w, g, error, error_size);
 		if (result != 0)
 			return result;
@@ -1343,9 +1346,11 @@ write_trace(struct writer *w, struct kvt_generator *g, struct kvt_gen *gen, char
 	write_short(w, "free_va");
 	write_short(w, "areas");
 	write_digest(w, NULL);
-	if (fflush(w->out) == 0 && !w->failed)
+	if (fflush(w->out) != 0 && w->error == 0)
+		w->error = errno;
+	if (w->error == 0)
 		return 0;
-	snprintf(error, error_size, "cannot write the trace");
+	snprintf(error, error_size, "cannot write the trace: %s", strerror(w->error));
 	return 1;
 }
 

@@ -5,6 +5,7 @@
 #include "trace/report.h"
 #include "trace/value.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +37,7 @@ struct kvt_run {
 	struct kvt_line line;    /* the one at hand */
 	bool waiting;            /* it was read, and lies behind the last operation that was to run */
 	bool diverged;
-	bool output_failed;
+	int output_error; /* errno of a write that failed */
 };
 
 /* Whether the trace goes on, and if not, why. */
@@ -193,6 +194,15 @@ report_stale(void *arg, const struct kvt_stale_warning *w)
 
 /* ---- Printing, when the trace is run -------------------------------------------------- */
 
+/* Write what is in the text buffer. */
+static void
+put_out(struct kvt_run *run)
+{
+	if (fwrite(kvt_buffer_text(&run->text), 1, run->text.size, run->r->print) != run->text.size &&
+	    run->output_error == 0)
+		run->output_error = errno;
+}
+
 /* Write what is in the text buffer as a line; behind a store line that waits for its store, keep it. */
 static void
 print_line(struct kvt_run *run)
@@ -200,8 +210,8 @@ print_line(struct kvt_run *run)
 	kvt_putc(&run->text, '\n');
 	if (run->store_line != 0 && run->r->target == NULL)
 		kvt_put(&run->held, kvt_buffer_text(&run->text), run->text.size);
-	else if (fwrite(kvt_buffer_text(&run->text), 1, run->text.size, run->r->print) != run->text.size)
-		run->output_failed = true;
+	else
+		put_out(run);
 	kvt_buffer_reset(&run->text);
 }
 
@@ -221,8 +231,7 @@ print_store(struct kvt_run *run)
 	}
 	kvt_putc(&run->text, '\n');
 	kvt_put(&run->text, kvt_buffer_text(&run->held), run->held.size);
-	if (fwrite(kvt_buffer_text(&run->text), 1, run->text.size, run->r->print) != run->text.size)
-		run->output_failed = true;
+	put_out(run);
 	kvt_buffer_reset(&run->text);
 	kvt_buffer_reset(&run->held);
 }
@@ -586,8 +595,10 @@ kvt_replay(struct kvt_replay *r, struct kvt_input *in, const char *source)
 	result = kvt_run(run);
 	if (kvt_stale_overflowed(run->stale))
 		fprintf(r->report, "%s: warning: too many stale TLB entries; not all of them were watched\n", source);
-	if (r->print != NULL && (fflush(r->print) != 0 || run->output_failed)) {
-		fprintf(r->report, "%s: cannot write the output\n", source);
+	if (r->print != NULL && fflush(r->print) != 0 && run->output_error == 0)
+		run->output_error = errno;
+	if (run->output_error != 0) {
+		fprintf(r->report, "%s: cannot write the output: %s\n", source, strerror(run->output_error));
 		result = KVT_SYNTAX;
 	}
 	update_statistics(run);
