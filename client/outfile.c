@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,8 +25,8 @@ kvmctl_outfile_check(const char *path, bool force)
 	return KVMCTL_UNREADABLE;
 }
 
-enum kvmctl_status
-kvmctl_outfile_spare(const char *path)
+static bool
+is_database(const char *path)
 {
 	static const char magic[] = "SQLite format 3"; /* with the zero behind it */
 	char first[sizeof magic];
@@ -34,12 +35,41 @@ kvmctl_outfile_spare(const char *path)
 	int fd;
 
 	if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || (fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
-		return KVMCTL_OK; /* writing it tells what is wrong */
+		return false; /* writing it tells what is wrong */
 	got = read(fd, first, sizeof first);
 	close(fd);
-	if (got != (ssize_t)sizeof first || memcmp(first, magic, sizeof magic) != 0)
+	return got == (ssize_t)sizeof first && memcmp(first, magic, sizeof magic) == 0;
+}
+
+/* Is "path" one of the files that SQLite has beside a database? */
+static bool
+belongs_to_database(const char *path)
+{
+	static const char *const endings[] = { "-wal", "-shm", "-journal" };
+	size_t length = strlen(path);
+	char of[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
+		size_t ending = strlen(endings[i]);
+
+		if (length <= ending || length >= sizeof of || strcmp(path + length - ending, endings[i]) != 0)
+			continue;
+		memcpy(of, path, length - ending);
+		of[length - ending] = '\0';
+		return is_database(of);
+	}
+	return false;
+}
+
+enum kvmctl_status
+kvmctl_outfile_spare(const char *path)
+{
+	if (is_database(path))
+		kvmctl_complain("%s: a database; it was left alone, give another path", path);
+	else if (belongs_to_database(path))
+		kvmctl_complain("%s: a part of a database; it was left alone, give another path", path);
+	else
 		return KVMCTL_OK;
-	kvmctl_complain("%s: a database; it was left alone, give another path", path);
 	return KVMCTL_UNREADABLE;
 }
 

@@ -29,8 +29,9 @@ struct kvmctl_outfile {
 enum kvmctl_status kvmctl_outfile_check(const char *path, bool force);
 
 /*
- * Is there a database at "path"?  Then says that it is left alone: it may be the
- * only copy of a store, and only what is a database too may replace it.
+ * Is there a database at "path", or one that the name is a part of (its log)?
+ * Then says that it is left alone: it may be the only copy of a store, and only
+ * what is a database too may replace it.
  */
 enum kvmctl_status kvmctl_outfile_spare(const char *path);
 

@@ -249,6 +249,9 @@ complain(struct config *c, const char *name, const char *text, const char *value
 	if (c->wrong_line == 0) {
 		c->wrong_line = c->line;
 		snprintf(c->wrong, sizeof c->wrong, "%.40s: %s, found '%.80s'", name, text, value);
+		for (char *at = c->wrong; *at != '\0'; at++)
+			if (*at < ' ' || *at > '~')
+				*at = '?'; /* it may be no text at all */
 	}
 	return 0;
 }

@@ -68,6 +68,9 @@ refuses "1: state-dir: expected a path, found ''"
 } > conf
 refuses "2: line: expected a shorter one, found 'state-dir = /$(head -c 67 /dev/zero | tr '\0' x)'"
 
+printf '\001\033[2J = \377\n' > conf
+refuses "1: setting: expected a name that kvmstored --help lists, found '??[2J'"
+
 # --- it runs, and ends with status 0 -----------------------------------------------------
 
 # the file's settings hold, and the command line comes before them

@@ -131,6 +131,12 @@ done
 for words in 'trace gen -o' 'trace stat nothing.kvt -o' '-e replay nothing.kvt --junit' 'trace convert nothing.kvt'; do
 	run 6 $words state/kvmstore.db
 	says err 'a database; it was left alone'
+	# nor of what belongs to one, whether it is there or not
+	for part in wal shm journal; do
+		run 6 $words state/kvmstore.db-$part
+		says err 'a part of a database; it was left alone'
+		absent state/kvmstore.db-$part
+	done
 done
 [ "$(cksum < state/kvmstore.db)" = "$sum" ] || failure "the database has changed"
 run 2 --state-dir state dump-memory -

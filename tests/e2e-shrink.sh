@@ -83,7 +83,6 @@ says err '--while-diverges, --while-law-breaks or --while CMD'
 run 2 trace shrink bad.kvt --while-diverges --while-law-breaks
 run 2 trace shrink bad.kvt --while true --recorder cat
 run 2 trace shrink bad.kvt --while-diverges --while
-says err 'nowhere.kvt'
 printf 'kvmtrace 1\nframe_alloc zeroed=perhaps\n' > wrong.kvt
 run 2 trace shrink wrong.kvt --while true
 says err 'wrong.kvt:2:20: expected'
