@@ -258,44 +258,25 @@ kvt_policy_free(struct kvt_policy **policy)
 
 /* ---- Searches: the block's number, 0 = none; *looked counts the nodes -------------------- */
 
+/* The lowest that fits, or the highest. */
 static uint32_t
-lowest_fit(const struct tree *t, uint64_t size, uint64_t *looked)
+outer_fit(const struct tree *t, bool lowest, uint64_t size, uint64_t *looked)
 {
 	uint32_t i = t->root;
 
 	while (i != 0) {
 		const struct node *n = &t->at[i];
+		uint32_t outer = lowest ? n->left : n->right;
 
 		++*looked;
 		if (n->longest < size)
 			return 0;
-		if (t->at[n->left].longest >= size && n->left != 0)
-			i = n->left;
+		if (outer != 0 && t->at[outer].longest >= size)
+			i = outer;
 		else if (length(n) >= size)
 			return i;
 		else
-			i = n->right;
-	}
-	return 0;
-}
-
-static uint32_t
-highest_fit(const struct tree *t, uint64_t size, uint64_t *looked)
-{
-	uint32_t i = t->root;
-
-	while (i != 0) {
-		const struct node *n = &t->at[i];
-
-		++*looked;
-		if (n->longest < size)
-			return 0;
-		if (t->at[n->right].longest >= size && n->right != 0)
-			i = n->right;
-		else if (length(n) >= size)
-			return i;
-		else
-			i = n->left;
+			i = lowest ? n->right : n->left;
 	}
 	return 0;
 }
@@ -390,17 +371,17 @@ search(struct kvt_policy *p, uint64_t size, struct node *block)
 	switch (p->kind) {
 	case KVT_FIRST_FIT_TOP:
 	case KVT_FIRST_FIT_BOTTOM:
-		found = lowest_fit(t, size, &looked);
+		found = outer_fit(t, true, size, &looked);
 		scanned = found != 0 ? rank(t, t->at[found].start) + 1 : blocks;
 		break;
 	case KVT_HIGHEST:
-		found = highest_fit(t, size, &looked);
+		found = outer_fit(t, false, size, &looked);
 		scanned = found != 0 ? blocks - rank(t, t->at[found].start) : blocks;
 		break;
 	case KVT_NEXT_FIT:
 		found = fit_from(t, t->root, from, size, &looked);
 		if (found == 0)
-			found = lowest_fit(t, size, &looked);
+			found = outer_fit(t, true, size, &looked);
 		if (found != 0)
 			scanned = (rank(t, t->at[found].start) + blocks - rank(t, from)) % blocks + 1;
 		break;
