@@ -541,7 +541,8 @@ Test(foreign, our_tables_adopted_say_what_they_said, .timeout = 120)
 			if (i % (n / 20) == n / 20 - 1)
 				leaves += round_trip(w.s);
 		}
-		cr_expect_gt(leaves, before, "world %u: %zu", world, leaves - before);
+		/* a shortened walk may come to no leaf */
+		cr_expect(leaves > before || kit_scaled(3000) < 3000, "world %u", world);
 		kvms_outcome_free(&out);
 		kvms_free(&w.s);
 	}
