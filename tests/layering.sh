@@ -143,6 +143,11 @@ for file in $(cd "$top_srcdir" && find store proto trace persist daemon client \
 		echo "$file: Makefile.am does not name $entry"
 		status=1
 	fi
+	# make has a rule of its own that writes NAME from NAME.sh, in a tarball in place of the folder
+	if [ "${file%.sh}" != "$file" ] && [ -d "$top_srcdir/${file%.sh}" ]; then
+		echo "$file: named as the folder ${file%.sh}"
+		status=1
+	fi
 done
 
 # --- what the model calls -------------------------------------------------------------
