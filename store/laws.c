@@ -112,16 +112,23 @@ bad(struct check *c, uint64_t object, uint64_t want, uint64_t have)
 	finding_add(c->findings, c->law, object, want, have);
 }
 
-/* Users of a slot: recounted in a full check, else as kept. */
-static struct tally
-users(const struct check *c, uint64_t i)
+/* Users of the slot that is being judged: recounted in a full check, else as kept. */
+static void
+users_read(struct check *c, uint64_t i)
 {
 	struct users u;
 
-	if (c->audit != NULL)
-		return audit_tally(c->audit, i);
+	if (c->audit != NULL) {
+		c->users = audit_tally(c->audit, i);
+		return;
+	}
 	u = slot_users(&c->s->slot[i]);
-	return (struct tally){ u.handles, u.mappings, u.covers, u.kept, u.unique, u.listed, 0, 0, 0 };
+	c->users.handles = u.handles;
+	c->users.mappings = u.mappings;
+	c->users.covers = u.covers;
+	c->users.kept = u.kept;
+	c->users.unique = u.unique;
+	c->users.listed = u.listed;
 }
 
 static uint64_t
@@ -515,7 +522,7 @@ WORD_LAW(pt_word_canonical)
 		lossy = pte_lossy_bits(&c->s->paging);
 	if (name != O_ok || ((again ^ p->word) & ~lossy) != 0) {
 		bad(c, paddr, again, p->word);
-	} else if (p->kind == PTE_LEAF && p->level == 1) {
+	} else if (c->audit != NULL && p->kind == PTE_LEAF && p->level == 1) {
 		c->known = true;
 		c->known_word = p->word;
 		c->known_prop = p->leaf.prop;
@@ -1228,7 +1235,7 @@ run_slot(struct check *c, uint64_t i)
 {
 	const struct slot *sl = &c->s->slot[i];
 
-	c->users = users(c, i);
+	users_read(c, i);
 	c->s->judged |= DOMAIN_BIT(SLOT);
 #undef LAW_SLOT
 #define LAW_SLOT(symbol, name, text) RUN(symbol, i, sl);
@@ -1243,7 +1250,7 @@ differs_by_address(const struct check *c, const struct place *p)
 {
 	uint64_t differs = p->word ^ c->known_word;
 
-	return c->known && p->level == 1 && p->leaf.paddr < c->s->max_paddr &&
+	return c->known && p->level == 1 && pte_table_paddr(&c->s->paging, p->word) < c->s->max_paddr &&
 	       (differs & ~pte_address_bits(&c->s->paging)) == 0;
 }
 
@@ -1264,9 +1271,13 @@ run_word(struct check *c, uint64_t node, unsigned index)
 			       .kind = pte_kind(&c->s->paging, word, sl->level) };
 
 	if (place.kind == PTE_LEAF) {
-		place.leaf = pte_decode_frame(&c->s->paging, word, sl->level);
 		place.canonical = differs_by_address(c, &place);
-		place.leaf.prop = place.canonical ? c->known_prop : pte_decode_leaf(&c->s->paging, word, sl->level).prop;
+		if (place.canonical) {
+			place.leaf = pte_decode_frame(&c->s->paging, word, sl->level);
+			place.leaf.prop = c->known_prop;
+		} else {
+			place.leaf = pte_decode_leaf(&c->s->paging, word, sl->level);
+		}
 		place.range = place.table == KERNEL_TABLE ? vmalloc_of(c->s, place.va) : NULL;
 	}
 	c->s->judged |= DOMAIN_BIT(WORD);

@@ -217,29 +217,27 @@ prop_encode(const struct format *f, unsigned bits_count, uint64_t prop)
 	return word;
 }
 
-struct leaf
-pte_decode_leaf(const struct paging *p, uint64_t word, unsigned level)
+uint64_t
+pte_decode_prop(const struct paging *p, uint64_t word, unsigned level)
 {
-	struct leaf leaf = pte_decode_frame(p, word, level);
+	uint64_t prop = 0;
 
 	switch (p->format) {
 	case PTE_X86:
-		leaf.prop = prop_decode(&formats[PTE_X86], X86_BITS, word);
-		break;
+		return prop_decode(&formats[PTE_X86], X86_BITS, word);
 	case PTE_RISCV:
-		leaf.prop = prop_decode(&formats[PTE_RISCV], RISCV_BITS, word);
-		break;
+		return prop_decode(&formats[PTE_RISCV], RISCV_BITS, word);
 	case PTE_LOONGARCH:
-		leaf.prop = prop_decode(&formats[PTE_LOONGARCH], LOONG_BITS, word);
+		prop = prop_decode(&formats[PTE_LOONGARCH], LOONG_BITS, word);
 		if ((word & (level == 1 ? LOONG_HUGE : LOONG_HUGE_GLOBAL)) != 0)
-			leaf.prop |= KVMS_PROP_GLOBAL;
+			prop |= KVMS_PROP_GLOBAL;
 		break;
 	case PTE_X86_HARDWARE:
 	case PTE_RISCV_HARDWARE:
 	case PTE_LOONGARCH_HARDWARE:
 		break;
 	}
-	return leaf;
+	return prop;
 }
 
 struct leaf

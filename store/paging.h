@@ -175,7 +175,16 @@ pte_decode_frame(const struct paging *p, uint64_t word, unsigned level)
 	return (struct leaf){ .paddr = pte_leaf_address(p, word, level) & ~(page_size(level) - 1),
 			      .avail1 = (word & avail1[p->format]) != 0 };
 }
-struct leaf pte_decode_leaf(const struct paging *p, uint64_t word, unsigned level);
+uint64_t pte_decode_prop(const struct paging *p, uint64_t word, unsigned level);
+/* Inlined, so that the three parts need not go through memory. */
+static inline struct leaf
+pte_decode_leaf(const struct paging *p, uint64_t word, unsigned level)
+{
+	struct leaf leaf = pte_decode_frame(p, word, level);
+
+	leaf.prop = pte_decode_prop(p, word, level);
+	return leaf;
+}
 /* The same, but with the property that encodes to this very word, where decoding is lossy. */
 struct leaf pte_decode_exact(const struct paging *p, uint64_t word, unsigned level);
 /* O_ok and *word, or O_unsupported_cache, O_paddr_unencodable, O_prop_unencodable. */
