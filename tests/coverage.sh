@@ -51,8 +51,8 @@ cat > gcov << 'END'
 #!/bin/sh
 echo '        -:    0:Source:/somewhere/store/apply.c'
 echo '        -:    1:/*'
-line=61
-while [ $line -le 160 ]; do
+line=101
+while [ $line -le 200 ]; do
 	case " $MISSED " in
 	*" $line "*) count='#####' ;;
 	*) count=7 ;;
@@ -94,13 +94,13 @@ says out 'every such line runs: store/apply.c: run()'
 
 # 95 of 100 will do, 94 will not
 MISSED=
-for ((line = 61; line <= 160 && $(wc -w <<< "$MISSED") < 5; line++)); do
+for ((line = 101; line <= 200 && $(wc -w <<< "$MISSED") < 5; line++)); do
 	sed -n "${line}p" "$top/store/apply.c" | grep -q e && MISSED="$MISSED $line"
 done
 except 'store/apply.c: e -- nearly anything'
 run 0 tree
 says out 'store/: 95.00 % of the lines run'
-for ((; line <= 160 && $(wc -w <<< "$MISSED") < 6; line++)); do
+for ((; line <= 200 && $(wc -w <<< "$MISSED") < 6; line++)); do
 	sed -n "${line}p" "$top/store/apply.c" | grep -q e && MISSED="$MISSED $line"
 done
 run 1 tree
