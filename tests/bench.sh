@@ -2,18 +2,8 @@
 # The benchmarks that need no other program run, in their quick mode, with laws
 # and answers checked as always; and docs/benchmarks/ is in a shape that
 # bench/run can write to: places for figures, plots that are there.
-set -u
-
-top=$(cd "${top_srcdir:-.}" && pwd)
-build=${top_builddir:-.}
-scratch=$(mktemp -d -p /var/tmp) # a short path for sockets, on a disk as a rule
-trap 'rm -rf "$scratch"' EXIT
-
-checks=0 failed=0
-failure() {
-	failed=$((failed + 1))
-	echo "FAILED: $*"
-}
+export TMPDIR=/var/tmp # a short path for sockets, on a disk as a rule
+. "$(dirname "$0")/e2e.sh"
 
 # --- documents and plots -------------------------------------------------------------
 
@@ -48,24 +38,21 @@ quick() {
 	shift
 	checks=$((checks + 1))
 	mkdir -p "$scratch/points"
-	BENCH_QUICK=1 BENCH_DATA=$scratch/points timeout 120 "$@" > "$scratch/out" 2>&1 || {
-		if grep -q 'is memory, not a disk' "$scratch/out"; then
+	BENCH_QUICK=1 BENCH_DATA=$scratch/points timeout 120 "$@" > out 2>&1 || {
+		if grep -q 'is memory, not a disk' out; then
 			echo "/var/tmp is on no disk: $1 was not run"
 			return
 		fi
 		failure "$* ended with an error"
-		tail -n 20 "$scratch/out"
 		return
 	}
-	checks=$((checks + 1))
-	grep -Fq -- "$text" "$scratch/out" || failure "$1 did not say $text"
+	says out "$text"
 	[ -n "$(find "$scratch/points" -size +0 | head -n 1)" ] || failure "$1 wrote no points"
 	rm -rf "$scratch/points"
 }
 
 quick '| protect a page |' "$build/bench/memory"
-quick '### An empty store of 16 TiB' "$build/bench/scale" "$KVMSTORED" "$scratch"
-quick '| adopting an image' "$build/bench/replay" "$top/data/linux-6.12-x86_64-4level" "$KVMCTL" "$KVMSTORED" "$scratch"
+quick '### An empty store of 16 TiB' "$build/bench/scale" "$kvmstored" "$scratch"
+quick '| adopting an image' "$build/bench/replay" "$top/data/linux-6.12-x86_64-4level" "$kvmctl" "$kvmstored" "$scratch"
 
-echo "$checks checks, $failed failed"
-[ $failed -eq 0 ]
+finish
