@@ -888,14 +888,19 @@ law_lock_subtree_exact(struct check *c, uint64_t id, const struct cursor_record 
 {
 	uint64_t held = 0, free_nodes = 0, guard;
 
-	/* a touched check cannot know what else the cursor holds, and a large range has many nodes */
-	if (c->audit == NULL || !levels_ok(c->s, cur) || cur->start >= cur->end)
+	if (!levels_ok(c->s, cur) || cur->start >= cur->end)
 		return;
 	guard = cur->path[cur->guard_level];
 	if (guard >= c->s->max_paddr || guard % PAGE != 0 || c->s->slot[guard / PAGE].usage != USAGE_PAGETABLE)
 		return;
 	held = slot_lock(&c->s->slot[guard / PAGE]) == id;
 	free_nodes = !held;
+	if (c->audit == NULL) {
+		/* what else it holds a touched check cannot know, and a large range has many nodes */
+		if (!held)
+			bad(c, id, id, slot_lock(&c->s->slot[guard / PAGE]));
+		return;
+	}
 	count_locked(c->s, guard, (unsigned)cur->guard_level, cur->start, cur->end - 1, id, &held, &free_nodes);
 	if (free_nodes != 0 || held != audit_count(&c->audit->locks, id))
 		bad(c, id, audit_count(&c->audit->locks, id), held);
@@ -1514,11 +1519,34 @@ run_store(struct check *c)
 
 /* ---- Touched ------------------------------------------------------------------------------------ */
 
+/* What the area owned, which has ended or changed, must be in one now: judge the first leaf that is in none. */
 static void
-touched_record(struct check *c, unsigned kind, uint64_t id)
+touched_former_area(struct check *c, const struct area *old, const struct area *now)
+{
+	uint64_t at = old->start, va = 0, node = table_root(c->s, KERNEL_TABLE), child;
+	unsigned level = c->s->paging.levels;
+
+	if (!old->head.live || (now != NULL && now->start == old->start && now->end == old->end))
+		return;
+	do {
+		if (at >= old->end || !leaf_in_range(c->s, KERNEL_TABLE, at, old->end, &va))
+			return;
+		/* a large leaf may begin below */
+	} while ((at = area_end_at(c, va > at ? va : at)) != 0);
+	while ((child = child_of(c->s, word_at(c->s, word_paddr(node, entry_index(va, level))), level)) != NO_NODE) {
+		node = child;
+		level--;
+	}
+	run_word(c, node, entry_index(va, level));
+}
+
+static void
+touched_record(struct check *c, unsigned kind, uint64_t id, const void *old)
 {
 	const void *record = record_at(c->s, kind, id);
 
+	if (kind == KVMS_ID_AREA)
+		touched_former_area(c, old, record);
 	if (record == NULL)
 		return;
 	if (run_record[kind] != NULL)
@@ -1595,7 +1623,7 @@ touched(struct check *c, const struct undo_entry *e)
 		run_slot(c, e->key);
 		break;
 	case UNDO_RECORD:
-		touched_record(c, e->which, e->key);
+		touched_record(c, e->which, e->key, c->s->undo.bytes + e->old);
 		break;
 	case UNDO_POOL:
 		if (e->which == POOL_EXTENT)

@@ -78,7 +78,7 @@ uint64_t table_root(const struct kvms *s, uint64_t table);
 uint64_t child_of(const struct kvms *s, uint64_t word, unsigned level);
 /* What the hardware finds at va.  Not found also for a non-canonical address. */
 struct translation translate(const struct kvms *s, uint64_t table, uint64_t va);
-/* The lowest address >= start whose leaf starts or continues in [start, end); false if none. */
+/* The first leaf that starts or continues in [start, end): where it starts, which may be below; false if none. */
 bool leaf_in_range(const struct kvms *s, uint64_t table, uint64_t start, uint64_t end, uint64_t *va);
 
 /* Visit leaves of a sub-tree in ascending order. */

@@ -1126,6 +1126,13 @@ node_unlocked(struct kvms *s)
 	slot_of(s, node_in(s, 1, USER, 1))->owner = 0;
 }
 
+/* The guard of cursor 2. */
+static void
+guard_unlocked(struct kvms *s)
+{
+	slot_of(s, CURSOR(s, 2)->path[CURSOR(s, 2)->guard_level])->owner = 0;
+}
+
 static void
 node_locked_too_much(struct kvms *s)
 {
@@ -1450,8 +1457,8 @@ static const struct law_case user_cases[] = {
 	{ "cursor.guard_covers", range_past_guard_with_nodes, "cursor.guard_covers lock.subtree_exact",
 	  "cursor.guard_covers", "what the guard does not span has no nodes below it" },
 	{ "cursor.guard_node", guard_in_no_memory, "cursor.guard_node", NULL, "" },
-	{ "cursor.guard_node", guard_of_another, "cursor.guard_node cursor.path lock.subtree_exact",
-	  "cursor.guard_node cursor.path", "the guard is part of the path and of what is locked" },
+	{ "cursor.guard_node", guard_of_another, "cursor.guard_node cursor.path lock.subtree_exact", NULL,
+	  "the guard is part of the path and of what is locked" },
 	{ "cursor.levels", cursor_level_above_guard, "cursor.levels", NULL, "" },
 	{ "cursor.levels", cursor_level_0, "cursor.levels", NULL, "" },
 	{ "cursor.levels", guard_above_root, "cursor.levels", NULL, "" },
@@ -1500,6 +1507,7 @@ static const struct law_case user_cases[] = {
 	{ "lock.owner_live", locked_by_nobody, "lock.owner_live", NULL, "" },
 	{ "lock.stray_unlocked", stray_locked, "lock.stray_unlocked lock.subtree_exact", "lock.stray_unlocked",
 	  "its owner does not reach it" },
+	{ "lock.subtree_exact", guard_unlocked, "lock.subtree_exact", "", "the slot is sound by itself" },
 	{ "lock.subtree_exact", node_unlocked, "lock.subtree_exact", "", ONLY_FULL },
 	{ "lock.subtree_exact", node_locked_too_much, "lock.subtree_exact", "", ONLY_FULL },
 	{ "meta.node_rc", stray_count_2, "meta.node_rc", "", "which queues keep it is counted in a full check only" },
@@ -1976,6 +1984,7 @@ static const struct step_case user_steps[] = {
 	{ cursor_level_above_guard, "cursor_find_next cursor=1 len=0x0", "cursor.levels" },
 	{ path_misplaced, "cursor_find_next cursor=1 len=0x0", "cursor.path" },
 	{ space_without_handle, "cursor_peek cursor=1", "cursor.space_live" },
+	{ guard_unlocked, "cursor_find_next cursor=2 len=0x0", "lock.subtree_exact" },
 	{ cursor_unaligned, "cursor_peek cursor=1", "cursor.va" },
 	{ iomem_past_area, "iomem_clone iomem=1", "io.iomem_area" },
 	{ iomem_in_memory, "iomem_clone iomem=4", "io.iomem_phys" },
@@ -2008,7 +2017,6 @@ static const struct {
 	{ "area.refs", "full checks only" },
 	{ "list.size", "full checks only" },
 	{ "lock.stray_unlocked", "a stray node is written when it becomes one, without a lock, and when it goes" },
-	{ "lock.subtree_exact", "full checks only" },
 	{ "pt.child_is_node", "a step writes table words to nodes it has just made" },
 	{ "pt.child_level", "the same" },
 	{ "pt.kernel_top_nodes", "no step takes a word of the root away" },
