@@ -1521,15 +1521,19 @@ run_store(struct check *c)
 
 /* What the area owned, which has ended or changed, must be in one now: judge the first leaf that is in none. */
 static void
-touched_former_area(struct check *c, const struct area *old, const struct area *now)
+touched_former_area(struct check *c, const struct undo_entry *saved)
 {
-	uint64_t at = old->start, va = 0, node = table_root(c->s, KERNEL_TABLE), child;
+	const struct area *now = AREA(c->s, saved->key);
+	uint64_t at, va = 0, node = table_root(c->s, KERNEL_TABLE), child;
 	unsigned level = c->s->paging.levels;
+	struct area old;
 
-	if (!old->head.live || (now != NULL && now->start == old->start && now->end == old->end))
+	memcpy(&old, c->s->undo.bytes + saved->old, sizeof old);
+	at = old.start;
+	if (!old.head.live || (now != NULL && now->start == old.start && now->end == old.end))
 		return;
 	do {
-		if (at >= old->end || !leaf_in_range(c->s, KERNEL_TABLE, at, old->end, &va))
+		if (at >= old.end || !leaf_in_range(c->s, KERNEL_TABLE, at, old.end, &va))
 			return;
 		/* a large leaf may begin below */
 	} while ((at = area_end_at(c, va > at ? va : at)) != 0);
@@ -1541,12 +1545,10 @@ touched_former_area(struct check *c, const struct area *old, const struct area *
 }
 
 static void
-touched_record(struct check *c, unsigned kind, uint64_t id, const void *old)
+touched_record(struct check *c, unsigned kind, uint64_t id)
 {
 	const void *record = record_at(c->s, kind, id);
 
-	if (kind == KVMS_ID_AREA)
-		touched_former_area(c, old, record);
 	if (record == NULL)
 		return;
 	if (run_record[kind] != NULL)
@@ -1586,17 +1588,19 @@ touched_below(struct check *c, const struct extent *e)
 
 /* A free range that came, went or changed.  Those that only hang elsewhere in the tree are not touched. */
 static void
-touched_extent(struct check *c, uint32_t index, const struct extent *old)
+touched_extent(struct check *c, const struct undo_entry *saved)
 {
-	const struct extent *e = extent_at(c->s, index);
+	const struct extent *e = extent_at(c->s, (uint32_t)saved->key);
+	struct extent old;
 
-	if (e->live == old->live && e->start == old->start && e->end == old->end && e->set == old->set)
+	memcpy(&old, c->s->undo.bytes + saved->old, sizeof old);
+	if (e->live == old.live && e->start == old.start && e->end == old.end && e->set == old.set)
 		return;
-	if (is_free_range(old))
-		touched_below(c, old);
+	if (is_free_range(&old))
+		touched_below(c, &old);
 	if (!is_free_range(e))
 		return;
-	if (!is_free_range(old) || old->start != e->start)
+	if (!is_free_range(&old) || old.start != e->start)
 		touched_below(c, e);
 	run_free(c, e);
 	if (e->set == SET_FREE_VA)
@@ -1623,11 +1627,13 @@ touched(struct check *c, const struct undo_entry *e)
 		run_slot(c, e->key);
 		break;
 	case UNDO_RECORD:
-		touched_record(c, e->which, e->key, c->s->undo.bytes + e->old);
+		touched_record(c, e->which, e->key);
+		if (e->which == KVMS_ID_AREA)
+			touched_former_area(c, e);
 		break;
 	case UNDO_POOL:
 		if (e->which == POOL_EXTENT)
-			touched_extent(c, (uint32_t)e->key, (const void *)(c->s->undo.bytes + e->old));
+			touched_extent(c, e);
 		break;
 	}
 }
