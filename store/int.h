@@ -520,7 +520,7 @@ void idtab_free(struct idtab *t);
 #define VM_SPACE(s, id) ((const struct vm_space *)record_at(s, KVMS_ID_VM_SPACE, id))
 #define CURSOR(s, id) ((const struct cursor_record *)record_at(s, KVMS_ID_CURSOR, id))
 #define FLUSHER(s, id) ((const struct flusher *)record_at(s, REC_FLUSHER, id))
-#define CPU(s, number) ((const struct cpu *)record_at(s, REC_CPU, (number) + 1))
+#define CPU(s, number) ((const struct cpu *)record_raw(s, REC_CPU, (number) + 1)) /* CPUs never end */
 #define KEPT(s, id) ((const struct kept *)record_at(s, REC_KEPT, id))
 #define TLB(s, id) ((const struct tlb_entry *)record_at(s, REC_TLB, id))
 #define IO_ENTRY(s, id) ((const struct io_entry *)record_at(s, REC_IO_ENTRY, id))
@@ -579,6 +579,7 @@ void rmap_remove(struct kvms *s, uint64_t slot, uint64_t table, uint64_t va);
 void rmap_commit(struct kvms *s);
 /* Append (table, va) pairs of a frame to scratch, unsorted; returns how many. */
 size_t rmap_list(struct kvms *s, uint64_t slot);
+/* For laws, which bear damage: how many there are; is this one among them? */
 uint64_t rmap_count(const struct kvms *s, uint64_t slot);
 bool rmap_has(const struct kvms *s, uint64_t slot, uint64_t table, uint64_t va);
 

@@ -1146,6 +1146,9 @@ leaf_is_known(struct check *c, const struct place *p)
 
 	if (!place_tracked(p, &frame) || frame >= c->s->max_paddr)
 		return;
+	/* in a group, whose steps wait with more buckets, the chains may be too long to look into for every leaf */
+	if (c->s->live.extra_mappings / 4 > c->s->buckets)
+		return;
 	sl = &c->s->slot[frame / PAGE];
 	c->law = LAW_self_counters;
 	if (sl->usage == USAGE_FRAME && !sl->listed && !rmap_has(c->s, frame / PAGE, p->table, p->va))
@@ -1519,19 +1522,28 @@ run_store(struct check *c)
 
 /* ---- Touched ------------------------------------------------------------------------------------ */
 
-/* What the area owned, which has ended or changed, must be in one now: judge the first leaf that is in none. */
+/*
+ * What an area owned that has ended or changed: its addresses are free or in one now, and so
+ * are its leaves, of which the first that is in none is judged.
+ */
 static void
 touched_former_area(struct check *c, const struct undo_entry *saved)
 {
 	const struct area *now = AREA(c->s, saved->key);
 	uint64_t at, va = 0, node = table_root(c->s, KERNEL_TABLE), child;
 	unsigned level = c->s->paging.levels;
+	const struct extent *free;
 	struct area old;
 
 	memcpy(&old, c->s->undo.bytes + saved->old, sizeof old);
 	at = old.start;
-	if (!old.head.live || (now != NULL && now->start == old.start && now->end == old.end))
+	if (!old.head.live || old.start >= old.end || (now != NULL && now->start == old.start && now->end == old.end))
 		return;
+	free = extent_below(c->s, SET_FREE_VA, at);
+	if ((free == NULL || free->end <= at) && area_end_at(c, at) == 0 && vmalloc_of(c->s, at) != NULL) {
+		c->law = LAW_alloc_partition;
+		bad(c, at, at, 0);
+	}
 	do {
 		if (at >= old.end || !leaf_in_range(c->s, KERNEL_TABLE, at, old.end, &va))
 			return;

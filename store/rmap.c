@@ -97,25 +97,38 @@ rmap_remove(struct kvms *s, uint64_t slot, uint64_t table, uint64_t va)
 	s->live.extra_mappings--;
 }
 
+/* The node at "index" of a chain that may be damaged, of which "left" nodes are left; NULL behind its end. */
+static const struct mapping *
+mapping_in_chain(const struct kvms *s, uint32_t index, uint64_t left)
+{
+	return index != 0 && index <= s->live.pool_used[POOL_MAPPING] && left > 0 ? mapping_at(s, index) : NULL;
+}
+
 bool
 rmap_has(const struct kvms *s, uint64_t slot, uint64_t table, uint64_t va)
 {
-	uint32_t before, index;
+	uint64_t left = s->live.extra_mappings;
+	const struct mapping *m;
 
 	if (s->slot[slot].place_table == table + 1 && s->slot[slot].place_va == va)
 		return true;
-	index = mapping_find(s, table, va, &before);
-	return index != 0 && mapping_at(s, index)->slot == slot;
+	m = mapping_in_chain(s, bucket_head(s, bucket_of(s, table, va)), left);
+	while (m != NULL && (m->va != va || m->table1 != table + 1))
+		m = mapping_in_chain(s, m->chain, --left);
+	return m != NULL && m->slot == slot;
 }
 
 uint64_t
 rmap_count(const struct kvms *s, uint64_t slot)
 {
-	uint64_t count = s->slot[slot].place_table != 0;
+	uint64_t count = s->slot[slot].place_table != 0, left = s->live.extra_mappings + 1;
 
-	/* no more than there are, should the chain be damaged */
-	for (uint32_t i = s->slot[slot].more; i != 0 && count <= s->live.extra_mappings + 1; i = mapping_at(s, i)->next)
+	for (uint32_t i = s->slot[slot].more; i != 0 && left > 0; left--) {
+		const struct mapping *m = mapping_in_chain(s, i, left);
+
 		count++;
+		i = m != NULL ? m->next : 0; /* one that is nowhere counts as well: it is one too many */
+	}
 	return count;
 }
 

@@ -343,6 +343,15 @@ block_empty(struct kvms *s)
 	extent_insert(s, SET_FREE_VA, AREA2, AREA2, 0);
 }
 
+/* Area 3 ends, and nobody gets its addresses. */
+static void
+area_lost(struct kvms *s)
+{
+	extent_remove(s, SET_AREAS, AREA3);
+	record_end(s, KVMS_ID_AREA, 3);
+	s->live.totals.areas--;
+}
+
 static void
 block_too_short(struct kvms *s)
 {
@@ -651,6 +660,24 @@ mapping_of_another(struct kvms *s)
 {
 	rmap_remove(s, 0x1, 0, AREA1 + 0x1000);
 	rmap_add(s, 0x2, 0, AREA1 + 0x1000);
+}
+
+/* A chain that leads back to itself, and one that leads nowhere. */
+static void
+mapping_loop(struct kvms *s)
+{
+	struct mapping *m;
+
+	rmap_add(s, 0x2, 0, AREA1);
+	m = pool_raw(s, POOL_MAPPING, s->slot[0x2].more);
+	m->next = m->chain = s->slot[0x2].more;
+	s->slot[0x1].place_va += PAGE; /* so that somebody looks for what is in no chain */
+}
+
+static void
+mapping_nowhere(struct kvms *s)
+{
+	s->slot[0x1].more = 0x1000000;
 }
 
 static void
@@ -1371,6 +1398,7 @@ static const struct law_case {
 	{ "alloc.blocks", block_empty, "alloc.blocks alloc.coalesced alloc.partition", "",
 	  "it touches the block before it, and tiles nothing; which neighbours a tree touches is its own affair" },
 	{ "alloc.partition", block_too_short, "alloc.partition", NULL, "" },
+	{ "alloc.partition", area_lost, "alloc.partition", NULL, "" },
 	{ "area.boot_leaves", tracked_boot_leaf, "area.boot_leaves", NULL, "" },
 	{ "area.disjoint", area_inside_area, "alloc.partition area.disjoint", NULL, "what overlaps does not tile" },
 	{ "area.disjoint", area_at_a_leaf, "alloc.partition area.disjoint", NULL, "what overlaps does not tile" },
@@ -1420,6 +1448,8 @@ static const struct law_case {
 	  "looks at the whole store, in which the digest does not find the slot" },
 	{ "self.counters", mapping_elsewhere, "self.counters", "", "looks at the whole store" },
 	{ "self.counters", mapping_of_another, "self.counters", "", "looks at the whole store" },
+	{ "self.counters", mapping_loop, "self.counters", "", "looks at the whole store" },
+	{ "self.counters", mapping_nowhere, "self.counters", "", "looks at the whole store" },
 	{ "self.counters", mapping_too_much, "self.counters", "", "looks at the whole store" },
 	{ "self.counters", used_bit_too_much, "self.counters", "", "looks at the whole store" },
 	{ "self.digest", sum_changed, "self.digest", "", "looks at the whole store" },
