@@ -91,6 +91,11 @@ outputs_fit(const struct kvmctl *k)
 	for (size_t i = 0; status == KVMCTL_OK && i < sizeof outputs / sizeof outputs[0]; i++)
 		if (k->option[outputs[i]] != NULL)
 			status = output_fits(k, k->option[outputs[i]]);
+	if (k->option[OPTION_junit] != NULL && k->option[OPTION_coverage] != NULL &&
+	    strcmp(k->option[OPTION_junit], k->option[OPTION_coverage]) == 0) {
+		kvmctl_complain("--junit and --coverage write to one file, %s: give two", k->option[OPTION_junit]);
+		return KVMCTL_USAGE;
+	}
 	return status;
 }
 

@@ -142,6 +142,9 @@ checks=$((checks + 1))
 run 2 -e replay --keep x "$traces"/b000[1-2]*.kvt
 says err '--keep goes with one trace'
 cp "$traces"/b0001*.kvt mine.kvt
+run 2 -e replay --junit both --coverage both wrong.kvt
+says err '--junit and --coverage write to one file, both'
+absent both
 for option in coverage junit; do
 	run 2 -e replay --$option ./mine.kvt mine.kvt
 	same mine.kvt "$traces"/b0001*.kvt
