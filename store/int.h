@@ -520,7 +520,7 @@ void idtab_free(struct idtab *t);
 #define VM_SPACE(s, id) ((const struct vm_space *)record_at(s, KVMS_ID_VM_SPACE, id))
 #define CURSOR(s, id) ((const struct cursor_record *)record_at(s, KVMS_ID_CURSOR, id))
 #define FLUSHER(s, id) ((const struct flusher *)record_at(s, REC_FLUSHER, id))
-#define CPU(s, number) ((const struct cpu *)record_raw(s, REC_CPU, (number) + 1)) /* CPUs never end */
+#define CPU(s, number) ((const struct cpu *)record_at(s, REC_CPU, (number) + 1))
 #define KEPT(s, id) ((const struct kept *)record_at(s, REC_KEPT, id))
 #define TLB(s, id) ((const struct tlb_entry *)record_at(s, REC_TLB, id))
 #define IO_ENTRY(s, id) ((const struct io_entry *)record_at(s, REC_IO_ENTRY, id))
