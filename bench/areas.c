@@ -194,7 +194,7 @@ counts_plot(const struct count *n, unsigned count)
 }
 
 void
-scale_areas(const struct scale *c)
+scale_areas(const struct bench_run *c)
 {
 	const uint64_t counts[] = { 1000, 10000, AIM, 100000, 1000000 };
 	const unsigned count = c->quick ? 2 : 5;

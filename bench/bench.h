@@ -27,6 +27,13 @@ struct bench_figure {
 	unsigned rounds;
 };
 
+/* What the parts of a benchmark with a daemon are given. */
+struct bench_run {
+	const char *kvmstored; /* program */
+	bool quick;            /* a smoke test: figures mean nothing */
+	unsigned rounds;
+};
+
 /* Nanoseconds on a clock that only goes forward. */
 uint64_t bench_now(void);
 

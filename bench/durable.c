@@ -16,7 +16,7 @@
 int
 main(int argc, char **argv)
 {
-	struct durable d = { .quick = false };
+	struct bench_run d = { .quick = false };
 
 	if (argc < 3 || argc > 4) {
 		fprintf(stderr, "Usage: durable KVMSTORED FOLDER [writes | snapshots | journal]\n");

@@ -10,17 +10,11 @@
 #include "bench/bench.h"
 #include "bench/wire.h"
 
-struct durable {
-	const char *kvmstored; /* program */
-	bool quick;            /* a smoke test: figures mean nothing */
-	unsigned rounds;
-};
-
 /* Bytes of a request on average, over those that the loads of writes are made of. */
 size_t durable_request_size(void);
 
-void durable_writes(const struct durable *d);
-void durable_snapshots(const struct durable *d);
-void durable_journal(const struct durable *d);
+void durable_writes(const struct bench_run *d);
+void durable_snapshots(const struct bench_run *d);
+void durable_journal(const struct bench_run *d);
 
 #endif /* BENCH_DURABLE_H */

@@ -326,7 +326,7 @@ sizes_plot(const struct size *z, unsigned count)
 }
 
 void
-scale_mappings(const struct scale *c)
+scale_mappings(const struct bench_run *c)
 {
 	const unsigned count = c->quick ? 2 : 5;
 	struct size *z = scale_shared(count * sizeof *z);

@@ -165,7 +165,7 @@ thing_measure(void *arg)
 }
 
 void
-scale_memory(const struct scale *c)
+scale_memory(const struct bench_run *c)
 {
 	static const struct {
 		const char *what;
@@ -204,7 +204,7 @@ struct daemon {
 };
 
 static void
-daemon_measure(const struct scale *c, struct daemon *d)
+daemon_measure(const struct bench_run *c, struct daemon *d)
 {
 	struct kvmctl_failure why = { .kind = KVMCTL_NO_FAILURE };
 	struct kvmp_request request = { .type = KVMP_STORE_CREATE };
@@ -237,7 +237,7 @@ daemon_measure(const struct scale *c, struct daemon *d)
 }
 
 void
-scale_empty(const struct scale *c, const char *folder)
+scale_empty(const struct bench_run *c, const char *folder)
 {
 	struct bench_figure create = { .rounds = 0 }, size = { .rounds = 0 };
 	struct daemon d = { .start = { .rounds = 0 } };

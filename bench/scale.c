@@ -104,13 +104,13 @@ scale_store_make(uint64_t pages)
 int
 main(int argc, char **argv)
 {
-	struct scale c;
+	struct bench_run c;
 
 	if (argc != 3) {
 		fprintf(stderr, "Usage: scale KVMSTORED FOLDER\n");
 		return 2;
 	}
-	c = (struct scale){ .kvmstored = argv[1], .quick = bench_quick() };
+	c = (struct bench_run){ .kvmstored = argv[1], .quick = bench_quick() };
 	c.rounds = c.quick ? 1 : 5;
 	bench_pin();
 	printf("Medians of %u rounds (least .. largest).\n", c.rounds);

@@ -11,12 +11,6 @@
 
 #include <stdbool.h>
 
-struct scale {
-	const char *kvmstored; /* program */
-	bool quick;            /* a smoke test: figures mean nothing */
-	unsigned rounds;
-};
-
 /* Run part(arg) in a process of its own.  What it leaves behind must be in memory from scale_shared(). */
 void scale_apart(void (*part)(void *), void *arg);
 
@@ -45,10 +39,10 @@ struct scale_room {
 /* As it is now, less what it was before; "s" is the store in it, NULL: none. */
 struct scale_room scale_room(const struct kvms *s, const struct scale_room *before);
 
-void scale_mappings(const struct scale *c);
-void scale_areas(const struct scale *c);
-void scale_memory(const struct scale *c);
+void scale_mappings(const struct bench_run *c);
+void scale_areas(const struct bench_run *c);
+void scale_memory(const struct bench_run *c);
 /* Its files go into "folder". */
-void scale_empty(const struct scale *c, const char *folder);
+void scale_empty(const struct bench_run *c, const char *folder);
 
 #endif /* BENCH_SCALE_H */

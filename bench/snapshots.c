@@ -259,7 +259,7 @@ pause_read(const struct peer *p, struct bench_figure *pause)
 }
 
 static void
-size_kvmstored(const struct durable *d, struct sizes *s)
+size_kvmstored(const struct bench_run *d, struct sizes *s)
 {
 	uint64_t start, areas = (s->count + AREA_PAGES - 1) / AREA_PAGES, from;
 	char every[32];
@@ -367,7 +367,7 @@ snapshots_print(const struct sizes *s, size_t count)
 }
 
 void
-durable_snapshots(const struct durable *d)
+durable_snapshots(const struct bench_run *d)
 {
 	static struct sizes sizes[] = { { .count = 10000 }, { .count = 100000 }, { .count = 1000000 } };
 	const size_t count = sizeof sizes / sizeof sizes[0];
@@ -415,7 +415,7 @@ journal_fill(struct wire *w, size_t ops)
 }
 
 static double
-journal_kvmstored(const struct durable *d, size_t ops)
+journal_kvmstored(const struct bench_run *d, size_t ops)
 {
 	const char *const settings[] = { "--snapshot-every", "0", NULL };
 	struct peer p;
@@ -464,7 +464,7 @@ journal_redis(size_t keys)
 }
 
 void
-durable_journal(const struct durable *d)
+durable_journal(const struct bench_run *d)
 {
 	struct bench_figure kvmstored = { .rounds = 0 }, redis = { .rounds = 0 };
 	size_t ops = d->quick ? 30000 : 1000000;

@@ -288,7 +288,7 @@ shapes_print(const struct shape *s, const char *redis, const char *kvmstored)
 }
 
 void
-durable_writes(const struct durable *d)
+durable_writes(const struct bench_run *d)
 {
 	struct shape forced[SHAPES], later[SHAPES];
 	double seconds = d->quick ? 0.05 : 1.0;
