@@ -168,10 +168,11 @@ json_laws(struct kvt_buffer *b, const uint64_t laws[KVT_LAW_WORDS], bool in)
 	kvt_putc(b, ']');
 }
 
+/* One of the totals, of which none is the last. */
 static void
 json_part(struct kvt_buffer *b, const char *name, unsigned part, unsigned whole)
 {
-	kvt_putf(b, "\"%s\":{\"reached\":%u,\"of\":%u,\"percent\":%.2f}", name, part, whole, percent(part, whole));
+	kvt_putf(b, "\"%s\":{\"reached\":%u,\"of\":%u,\"percent\":%.2f},", name, part, whole, percent(part, whole));
 }
 
 static void
@@ -206,19 +207,14 @@ print_json(const struct document *c, const struct kvt_covered *sum)
 	kvt_putf(b, "{\"traces\":%d,\"steps\":%" PRIu64 ",\"nanoseconds\":%" PRIu64 ",", c->k->argc, sum->steps,
 		 c->nanoseconds);
 	json_part(b, "outcomes", sum->cells_reached, sum->cells);
-	kvt_putc(b, ',');
 	json_part(b, "operations", sum->ops_reached, sum->ops);
-	kvt_putc(b, ',');
 	json_part(b, "operations_ok", sum->ok_reached, sum->ok);
-	kvt_putc(b, ',');
 	if (c->has_laws) {
 		json_part(b, "laws", sum->laws_tested, sum->laws);
-		kvt_putc(b, ',');
 		json_part(b, "laws_checked", sum->laws_checked, sum->laws);
-		kvt_putc(b, ',');
 	}
 	json_part(b, "requests", sum->requests_reached, sum->requests);
-	kvt_puts(b, ",\"by_operation\":[");
+	kvt_puts(b, "\"by_operation\":[");
 	for (unsigned code = 1; code < c->coverage->ops; code++) {
 		if (kvms_op_row(code) == NULL)
 			continue;

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* R1 of one id; of each of a list. */
+/* Is an id known; is each of a list? */
 static unsigned
 id_check(const struct kvms *s, enum kvms_kind kind, uint64_t id)
 {

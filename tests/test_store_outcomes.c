@@ -1119,3 +1119,18 @@ Test(outcomes, are_not_given_for_an_argument_outside_its_type)
 	kvms_outcome_free(&out);
 	kvms_free(&s);
 }
+
+/* A type with words takes these and nothing else: one that is added at the wrong place of the list would take anything. */
+Test(outcomes, arguments_of_a_type_with_words_are_words)
+{
+	for (unsigned type = 0; type < KVMS_TYPES; type++) {
+		uint64_t value = 0;
+
+		for (unsigned i = 0; kvms_word_at(type, i, &value) != NULL; i++)
+			cr_expect(value_in_type(type, value), "type %u: %" PRIu64 " is no value", type, value);
+		if (kvms_word_at(type, 0, &value) != NULL)
+			for (value = 0; value < 1000; value++)
+				cr_expect_eq(value_in_type(type, value), kvms_word(type, value) != NULL,
+					     "type %u: %" PRIu64, type, value);
+	}
+}
